@@ -1,0 +1,210 @@
+"""Duration of a training step of the MNIST tutorial: the main job against a bare loop, in turns.
+
+    python benchmarks/mnist_step.py
+
+"Bare" is what one would write by hand: one `tf.function` with the network, its gradient and the
+momentum update in raw TensorFlow, called on slices of an array, nothing recorded. "Main" is what
+`reproduce/mnist_cnn.py` runs: Keras's `fit` with every step's metrics recorded. All contenders take
+turns in blocks of steps, so that a drift of the machine's speed falls on all of them; a ratio is
+formed within each round, and the table shows the median and the quartiles over rounds. Leave the
+machine alone meanwhile. Takes about six minutes on two CPU cores.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "reproduce"))
+
+import numpy as np
+import tensorflow as tf
+from tqdm.auto import tqdm
+
+from plumbing import records, tutorial_cnn
+from plumbing.training import StepRecorder
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (6400, 28, 28, 1)).astype(np.uint8)
+LABELS = np.random.default_rng(1).integers(0, 10, 6400).astype(np.int32)
+CONTENDERS = [
+    (kind, depth, regularize)
+    for kind in ("bare", "main")
+    for depth, regularize in [(1, "product"), (1, "none")]
+    + [(2, regularize) for regularize in tutorial_cnn.REGULARIZE]
+]
+RATIOS = [("main/bare", ("main", d, r), ("bare", d, r)) for _, d, r in CONTENDERS[:5]] + [
+    ("FactoredDense/Dense", ("main", 2, "none"), ("main", 1, "none")),
+    ("FactoredDense/Dense", ("main", 2, "factors"), ("main", 1, "product")),
+    ("FactoredDense/Dense", ("main", 2, "product"), ("main", 1, "product")),
+    ("two bare matrices/one", ("bare", 2, "none"), ("bare", 1, "none")),
+    ("two bare matrices/one", ("bare", 2, "factors"), ("bare", 1, "product")),
+    ("two bare matrices/one", ("bare", 2, "product"), ("bare", 1, "product")),
+]
+
+
+class Bare:
+    """The tutorial in raw TensorFlow."""
+
+    def __init__(self, depth, regularize):
+        self.regularize = regularize
+        self.convolutions = [self.weight(5, 5, 1, 32), self.weight(5, 5, 32, 64)]
+        self.dense1 = [self.weight(3136, 512), self.weight(512, 512)][:depth]
+        self.dense2 = [self.weight(512, 10), self.weight(10, 10)][:depth]
+        self.biases = [tf.Variable(tf.fill([n], 0.1)) for n in (32, 64, 512, 10)]
+        self.variables = [*self.convolutions, *self.dense1, *self.dense2, *self.biases]
+        self.momenta = [tf.Variable(tf.zeros_like(v)) for v in self.variables]
+        self.step = tf.Variable(0, dtype=tf.int64)
+        self.train = tf.function(self.train)
+
+    def weight(self, *shape):
+        return tf.Variable(tf.random.truncated_normal(shape, stddev=0.1))
+
+    def logits(self, x):
+        for kernel, bias in zip(self.convolutions, self.biases[:2], strict=True):
+            x = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, kernel, 1, "SAME"), bias))
+            x = tf.nn.max_pool2d(x, 2, 2, "SAME")
+        x = tf.reshape(x, [-1, 3136])
+        for matrix in self.dense1:
+            x = x @ matrix
+        x = tf.nn.dropout(tf.nn.relu(x + self.biases[2]), 0.5)
+        for matrix in self.dense2:
+            x = x @ matrix
+        return x + self.biases[3]
+
+    def l2(self):
+        if self.regularize == "none":
+            return 0.0
+        matrices = self.dense1 + self.dense2
+        if self.regularize == "product" and len(self.dense1) > 1:
+            matrices = [self.dense1[0] @ self.dense1[1], self.dense2[0] @ self.dense2[1]]
+        return 5e-4 * tf.add_n([tf.nn.l2_loss(m) for m in matrices + self.biases[2:]])
+
+    def train(self, x, y):
+        with tf.GradientTape() as tape:
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, self.logits(x))
+            objective = tf.reduce_mean(losses) + self.l2()
+        gradients = tape.gradient(objective, self.variables)
+        rate = 0.01 * 0.95 ** tf.cast(self.step * 64 // 55_000, tf.float32)
+        for variable, momentum, gradient in zip(
+            self.variables, self.momenta, gradients, strict=True
+        ):
+            momentum.assign(0.9 * momentum + gradient)
+            variable.assign_sub(rate * momentum)
+        self.step.assign_add(1)
+        return objective
+
+    def seconds(self, steps):
+        """Mean duration of a step, the first of the block left out."""
+        pixels = (IMAGES.astype(np.float32) - 127.5) / 255.0
+        self.train(pixels[:64], LABELS[:64]).numpy()
+        started = time.perf_counter()
+        for step in range(1, steps):
+            first = step * 64 % (len(LABELS) - 64)
+            objective = self.train(pixels[first : first + 64], LABELS[first : first + 64])
+        objective.numpy()
+        return (time.perf_counter() - started) / (steps - 1)
+
+
+class Main:
+    """The main job's network, optimizer, batches and recorder."""
+
+    def __init__(self, depth, regularize, folder):
+        settings = tutorial_cnn.Settings(depth=depth, regularize=regularize)
+        self.network = tutorial_cnn.build_network(settings)
+        tutorial_cnn.compile_network(self.network, settings, 55_000)
+        self.folder = folder
+
+    def seconds(self, steps):
+        """Mean duration of a step, the first of the block left out."""
+        with StepRecorder(self.folder, steps, 0, show=False) as recorder:
+            self.network.fit(
+                tutorial_cnn.batches(IMAGES, LABELS, 0, steps),
+                verbose=0,
+                shuffle=False,
+                callbacks=[recorder],
+            )
+        return float(np.mean(recorder.seconds[1:]))
+
+
+def measure(rounds, steps, folder):
+    """Mean milliseconds per step of every contender in every round."""
+    jobs = {
+        name: Bare(*name[1:]) if name[0] == "bare" else Main(*name[1:], folder)
+        for name in CONTENDERS
+    }
+    for job in jobs.values():
+        job.seconds(5)  # trace and warm up
+    times = {name: [] for name in jobs}
+    for _ in tqdm(range(rounds), unit="round"):
+        for name, job in jobs.items():
+            times[name].append(round(1e3 * job.seconds(steps), 3))
+    return times
+
+
+def feeding(rounds, steps):
+    """Milliseconds per batch of the main job's input pipeline with nothing behind it."""
+    times = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        for _ in tutorial_cnn.batches(IMAGES, LABELS, 0, 10 * steps):
+            pass
+        times.append(1e3 * (time.perf_counter() - started) / (10 * steps))
+    return times
+
+
+def quartiles(values):
+    """Median and both quartiles."""
+    low, middle, high = np.percentile(values, [25, 50, 75])
+    return {"median": round(middle, 3), "quartiles": [round(low, 3), round(high, 3)]}
+
+
+def label(name):
+    """A contender in words."""
+    kind, depth, regularize = name
+    return f"{kind}, {'two matrices' if depth == 2 else 'original'}, L2 on {regularize}"
+
+
+def summarize(times):
+    """Rows of the table: times of each contender, then ratios round by round."""
+    rows = [
+        {"what": label(name), "unit": "ms per step", **quartiles(values)}
+        for name, values in times.items()
+    ]
+    for what, a, b in RATIOS:
+        ratio = np.divide(times[a], times[b])
+        rows.append({"what": f"{what}: {label(a)}", "unit": "ratio", **quartiles(ratio)})
+    return rows
+
+
+def main():
+    """Measure, print the table, leave it as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=40, help="per block")
+    parser.add_argument("--output", default=ROOT / "assets" / "benchmark_mnist_step.json")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        times = measure(options.rounds, options.steps, folder)
+    feed = feeding(options.rounds, options.steps)
+    rows = summarize(times)
+    rows.append({"what": "main, feeding alone", "unit": "ms per step", **quartiles(feed)})
+    for row in rows:
+        low, high = row["quartiles"]
+        print(f"{row['what']:60s} {row['median']:8.3f} {row['unit']} ({low:.3f} to {high:.3f})")
+    report = {
+        "device": records.device_name(),
+        "versions": records.versions(),
+        "rounds": options.rounds,
+        "steps_per_block": options.steps,
+        "rows": rows,
+        "times_ms": {label(name): values for name, values in times.items()},
+    }
+    Path(options.output).write_text(records.to_json(report) + "\n")
+
+
+if __name__ == "__main__":
+    main()

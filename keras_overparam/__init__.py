@@ -1,0 +1,24 @@
+"""Overparameterized linear maps for Keras: same function class, other optimization dynamics.
+
+Reference: Arora, Cohen & Hazan, "On the Optimization of Deep Networks: Implicit Acceleration by
+Overparameterization", ICML 2018.
+"""
+
+from keras_overparam._version import __version__
+from keras_overparam.factorization import (
+    balanced_factors,
+    balancedness_gap,
+    chain_product,
+    identity_factors,
+)
+from keras_overparam.layers import FactoredDense, FactoredLinear
+
+__all__ = [
+    "FactoredDense",
+    "FactoredLinear",
+    "__version__",
+    "balanced_factors",
+    "balancedness_gap",
+    "chain_product",
+    "identity_factors",
+]

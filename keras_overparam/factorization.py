@@ -1,0 +1,279 @@
+"""Factorizations of a kernel, `K = A1 @ A2 @ … @ AN`: making, multiplying and measuring them.
+
+Kernels are `(inputs, outputs)` and `A1` is nearest the input. Sizes `(s0, …, sN)` describe a chain
+whose factor `Aj` has shape `(s[j-1], s[j])`.
+"""
+
+import functools
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from keras import ops
+
+
+class Plan(NamedTuple):
+    """One order of computing `x @ A1 @ … @ AN`, the cheapest from `from_rows` rows of `x` on.
+
+    `x` is multiplied by one product after another; the k-th is that of the factors
+    `boundaries[k] + 1 … boundaries[k + 1]`.
+    """
+
+    from_rows: int
+    boundaries: tuple[int, ...]
+
+
+@functools.cache
+def _cheapest_split(sizes):
+    """Multiplications of the cheapest product of a chain, and the factor after which it splits."""
+    if len(sizes) == 2:
+        return 0, 0
+    return min(
+        (
+            _cheapest_split(sizes[: t + 1])[0]
+            + _cheapest_split(sizes[t:])[0]
+            + sizes[0] * sizes[t] * sizes[-1],
+            t,
+        )
+        for t in range(1, len(sizes) - 1)
+    )
+
+
+def chain_sizes(factors):
+    """Sizes `(s0, …, sN)` of a chain of factors.
+
+    Raises:
+        ValueError: if there is no factor, or the shapes of two neighbours do not chain.
+    """
+    shapes = [tuple(factor.shape[-2:]) for factor in factors]
+    if not shapes or any(a[1] != b[0] for a, b in pairwise(shapes)):
+        raise ValueError(
+            "factors must be a non-empty list of matrices in which the columns of each match the "
+            f"rows of the next. Received shapes: {shapes}"
+        )
+    return (shapes[0][0], *(shape[1] for shape in shapes))
+
+
+def chain_product(factors):
+    """Product `A1 @ A2 @ … @ AN`, multiplied in the order that takes fewest multiplications.
+
+    Args:
+        factors: non-empty list of matrices, `Aj` of shape `(…, s[j-1], s[j])`; tensors, variables
+            or NumPy arrays (which stay NumPy arrays, in their own precision).
+
+    Returns:
+        The product, of shape `(…, s[0], s[N])`.
+
+    Raises:
+        ValueError: if the list is empty or the shapes do not chain.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_overparam import chain_product
+    >>> chain_product([np.ones((2, 3)), np.ones((3, 1)), np.ones((1, 4))]).shape
+    (2, 4)
+    """
+    matmul = np.matmul if all(isinstance(f, np.ndarray) for f in factors) else ops.matmul
+    return _multiply(list(factors), chain_sizes(factors), matmul)
+
+
+def _multiply(factors, sizes, matmul):
+    if len(factors) == 1:
+        return factors[0]
+    split = _cheapest_split(sizes)[1]
+    return matmul(
+        _multiply(factors[:split], sizes[: split + 1], matmul),
+        _multiply(factors[split:], sizes[split:], matmul),
+    )
+
+
+@functools.cache
+def application_plans(sizes):
+    """Cheapest orders of computing `x @ A1 @ … @ AN`, by the number of rows of `x`.
+
+    An order that multiplies `x` by products `P1, P2, …` of neighbouring factors costs
+    `rows · Σ|Pk| + Σ cost(Pk)` multiplications: a line in `rows`. The lower envelope of these lines
+    says which order is cheapest for how many rows. Backward passes cost twice the forward one
+    whatever the order, so the choice holds for training too.
+
+    Args:
+        sizes: tuple `(s0, …, sN)`.
+
+    Returns:
+        Tuple of `Plan`, ascending in `from_rows`; the first starts at 1 row.
+
+    Example:
+
+    >>> from keras_overparam.factorization import application_plans
+    >>> for plan in application_plans((3136, 512, 512)):
+    ...     print(plan)
+    Plan(from_rows=1, boundaries=(0, 1, 2))
+    Plan(from_rows=3137, boundaries=(0, 2))
+    """
+    last = len(sizes) - 1
+    lines = {last: [(0, 0, (last,))]}  # from each position: (slope, intercept, boundaries)
+    for start in reversed(range(last)):
+        candidates = [
+            (
+                sizes[start] * sizes[stop] + slope,
+                _cheapest_split(sizes[start : stop + 1])[0] + intercept,
+                (start, *boundaries),
+            )
+            for stop in range(start + 1, last + 1)
+            for slope, intercept, boundaries in lines[stop]
+        ]
+        lines[start] = [line for _, line in _lower_envelope(candidates)]
+    return tuple(Plan(rows, line[2]) for rows, line in _lower_envelope(lines[0]))
+
+
+def _lower_envelope(lines):
+    """Pairs (first number of rows, line): where each line becomes the lowest, ascending."""
+    rows, envelope = 1, []
+    while True:
+        lowest = min(lines, key=lambda line: (line[0] * rows + line[1], line[0]))
+        envelope.append((rows, lowest))
+        lines = [line for line in lines if line[0] < lowest[0]]
+        if not lines:
+            return envelope
+        rows = min((line[1] - lowest[1]) // (lowest[0] - line[0]) + 1 for line in lines)
+
+
+def hidden_widths(inputs, units, depth, width=None):
+    """Sizes `(inputs, w1, …, w[N-1], units)` of a depth-N factorization.
+
+    Args:
+        inputs: rows of the kernel.
+        units: columns of the kernel.
+        depth: number of factors, N ≥ 1.
+        width: None for `min(inputs, units)`, which keeps every kernel expressible; an integer; or
+            one integer for each of the N − 1 hidden layers.
+
+    Example:
+
+    >>> from keras_overparam.factorization import hidden_widths
+    >>> hidden_widths(128, 10, depth=3)
+    (128, 10, 10, 10)
+    """
+    if width is None:
+        width = min(inputs, units)
+    hidden = (width,) * (depth - 1) if isinstance(width, int) else tuple(width)
+    return (inputs, *hidden, units)
+
+
+def balanced_factors(kernel, depth, width=None):
+    """Balanced factors of a kernel: `A1 @ … @ AN = K` and `Ajᵀ Aj = A[j+1] A[j+1]ᵀ`.
+
+    With `K = U S Vᵀ`, the factors are `U S^{1/N}`, `S^{1/N}`, …, `S^{1/N} Vᵀ`, padded with zeros to
+    the widths. Balance is what the end-to-end rule assumes (Arora, Cohen & Hazan 2018, Theorem 1);
+    gradient flow preserves it. Computed in float64 on the host, since a layer starts, and a model
+    is converted, once.
+
+    Args:
+        kernel: array of shape `(…, inputs, units)`.
+        depth: number of factors, N ≥ 1.
+        width: hidden widths as in `FactoredLinear`. Where one is smaller than the rank of `kernel`
+            the product is the closest kernel of that rank.
+
+    Returns:
+        List of N arrays in the kernel's dtype (at least float32).
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_overparam import balanced_factors, chain_product
+    >>> kernel = np.random.default_rng(0).normal(size=(5, 3))
+    >>> factors = balanced_factors(kernel, depth=3)
+    >>> [factor.shape for factor in factors]
+    [(5, 3), (3, 3), (3, 3)]
+    >>> bool(np.allclose(chain_product(factors), kernel))
+    True
+    """
+    kernel = np.asarray(kernel)
+    dtype = np.result_type(kernel.dtype, np.float32)
+    if depth == 1:
+        return [kernel.astype(dtype)]
+    sizes = hidden_widths(*kernel.shape[-2:], depth, width)
+    left, singular, right = np.linalg.svd(kernel.astype(np.float64), full_matrices=False)
+    rank = min(min(sizes), singular.shape[-1])
+    root = singular[..., :rank] ** (1 / depth)
+    ends = left[..., :rank] * root[..., None, :], root[..., None] * right[..., :rank, :]
+    middle = root[..., None] * np.eye(rank)
+    factors = [ends[0], *[middle] * (depth - 2), ends[1]]
+    return [
+        _pad(factor, shape).astype(dtype)
+        for factor, shape in zip(factors, pairwise(sizes), strict=True)
+    ]
+
+
+def identity_factors(kernel, depth, width=None):
+    """Linear-residual factors: one holds the kernel, the others are (rectangular) identities.
+
+    Very deep products stall near zero and start fast near the identity (Arora, Cohen & Hazan 2018,
+    Section 8). The kernel goes into the first factor, or into the last where `inputs < units`, so
+    that the product is exactly `kernel` unless a width is below `min(inputs, units)`; then the
+    columns (or rows) beyond that width start at zero.
+
+    Args:
+        kernel: array of shape `(…, inputs, units)`.
+        depth: number of factors, N ≥ 1.
+        width: hidden widths as in `FactoredLinear`.
+
+    Returns:
+        List of N arrays in the kernel's dtype.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_overparam import identity_factors
+    >>> print(identity_factors(np.full((3, 2), 0.5), depth=2)[1])
+    [[1. 0.]
+     [0. 1.]]
+    """
+    kernel = np.asarray(kernel)
+    sizes = hidden_widths(*kernel.shape[-2:], depth, width)
+    shapes = list(pairwise(sizes))
+    factors = [
+        np.broadcast_to(np.eye(*shape, dtype=kernel.dtype), (*kernel.shape[:-2], *shape)).copy()
+        for shape in shapes
+    ]
+    holder = 0 if sizes[0] >= sizes[-1] else depth - 1
+    rows, columns = shapes[holder]
+    factors[holder] = _pad(kernel[..., :rows, :columns], shapes[holder])
+    return factors
+
+
+def _pad(matrix, shape):
+    """Append zero rows and columns up to `shape`."""
+    missing = [(0, size - have) for size, have in zip(shape, matrix.shape[-2:], strict=True)]
+    return np.pad(matrix, [(0, 0)] * (matrix.ndim - 2) + missing)
+
+
+def balancedness_gap(factors):
+    """Largest Frobenius norm of `Ajᵀ Aj − A[j+1] A[j+1]ᵀ` over neighbouring factors.
+
+    Zero at a balanced start and constant under gradient flow; gradient descent of step size η
+    changes it at order η² per step (Arora, Cohen & Hazan 2018, Section 5).
+
+    Args:
+        factors: list of matrices, `Aj` of shape `(…, s[j-1], s[j])`.
+
+    Returns:
+        Tensor of shape `(…)`; 0.0 for a single factor.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_overparam import balanced_factors, balancedness_gap
+    >>> float(balancedness_gap(balanced_factors(np.eye(3), depth=4)))
+    0.0
+    """
+    factors = [ops.convert_to_tensor(factor) for factor in factors]
+    gaps = [
+        ops.norm(
+            ops.matmul(ops.swapaxes(a, -1, -2), a) - ops.matmul(b, ops.swapaxes(b, -1, -2)),
+            axis=(-2, -1),
+        )
+        for a, b in pairwise(factors)
+    ]
+    return functools.reduce(ops.maximum, gaps) if gaps else 0.0

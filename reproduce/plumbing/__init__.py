@@ -1,0 +1,1 @@
+"""What the reproduction scripts share: data, records and figures."""

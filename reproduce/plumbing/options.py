@@ -1,0 +1,65 @@
+"""Command-line options that every experiment has."""
+
+import argparse
+import math
+
+import tensorflow as tf
+
+from plumbing.records import OutputError
+
+
+def positive(kind):
+    """Type of an option that takes a positive, finite number of the given kind."""
+
+    def convert(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = 0
+        if not (value > 0 and math.isfinite(value)):
+            name = "integer" if kind is int else "number"
+            raise argparse.ArgumentTypeError(f"must be a positive {name}, received {text!r}")
+        return value
+
+    return convert
+
+
+def non_negative(text):
+    """Type of an option that takes an integer ≥ 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a non-negative integer, received {text!r}")
+    return int(text)
+
+
+def add_machine_options(parser, output):
+    """Options on where and how to compute, and where to leave the results."""
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--device", default="auto", help="auto, cpu, gpu or gpu:N (%(default)s)")
+    machine.add_argument("--jit", choices=("auto", "on", "off"), default="auto", help="XLA")
+    machine.add_argument(
+        "--mixed-precision",
+        choices=("off", "float16", "bfloat16"),
+        default="off",
+        help="compute in",
+    )
+    machine.add_argument("--output", default=output, help="folder of the runs (%(default)s)")
+    machine.add_argument("--again", action="store_true", help="repeat finished runs")
+    machine.add_argument("--plot-only", action="store_true", help="redraw from the records")
+
+
+def choose_device(name):
+    """Make only the asked-for device visible; "auto" leaves the choice to TensorFlow."""
+    kind, _, number = name.partition(":")
+    gpus = tf.config.list_physical_devices("GPU")
+    if kind not in ("auto", "cpu", "gpu") or (number and (kind != "gpu" or not number.isdigit())):
+        raise OutputError(f"--device must be auto, cpu, gpu or gpu:N. Received: {name}")
+    if kind == "cpu":
+        tf.config.set_visible_devices([], "GPU")
+    if kind == "gpu":
+        index = int(number or 0)
+        if index >= len(gpus):
+            raise OutputError(
+                f"--device {name} asks for a GPU, but TensorFlow sees {len(gpus)} of them; "
+                "use --device cpu, or install tensorflow[and-cuda]."
+            )
+        tf.config.set_visible_devices(gpus[index], "GPU")

@@ -1,0 +1,161 @@
+"""Chains of matrices: cheapest orders, balanced and identity factors, against brute force."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import ops
+
+from keras_overparam import balanced_factors, balancedness_gap, chain_product, identity_factors
+from keras_overparam.factorization import application_plans, chain_sizes, hidden_widths
+
+SIZES = st.lists(st.integers(1, 40), min_size=2, max_size=7).map(tuple)
+KERNELS = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1))
+
+
+def random_kernel(shape_and_seed):
+    rows, columns, seed = shape_and_seed
+    return np.random.default_rng(seed).normal(size=(rows, columns))
+
+
+def random_chain(sizes, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=pair) for pair in itertools.pairwise(sizes)]
+
+
+def every_chain_cost(sizes):
+    """Costs of all parenthesizations, by brute force."""
+    if len(sizes) == 2:
+        return [0]
+    return [
+        left + right + sizes[0] * sizes[t] * sizes[-1]
+        for t in range(1, len(sizes) - 1)
+        for left in every_chain_cost(sizes[: t + 1])
+        for right in every_chain_cost(sizes[t:])
+    ]
+
+
+def plan_cost(rows, boundaries, sizes):
+    return sum(
+        rows * sizes[start] * sizes[stop] + min(every_chain_cost(sizes[start : stop + 1]))
+        for start, stop in itertools.pairwise(boundaries)
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(sizes=SIZES, rows=st.integers(1, 200))
+def test_the_plan_for_any_number_of_rows_costs_least(sizes, rows):
+    plans = application_plans(sizes)
+    chosen = max(plan for plan in plans if plan.from_rows <= rows)
+    assert plan_cost(rows, chosen.boundaries, sizes) == min(every_chain_cost((rows, *sizes)))
+
+
+@settings(deadline=None, max_examples=60)
+@given(sizes=SIZES)
+def test_plans_start_at_one_row_and_ascend_without_needless_ones(sizes):
+    plans = application_plans(sizes)
+    starts = [plan.from_rows for plan in plans]
+    assert starts[0] == 1
+    assert starts == sorted(set(starts))
+    for before, plan in itertools.pairwise(plans):
+        at = plan.from_rows
+        costs = [plan_cost(at, p.boundaries, sizes) for p in (before, plan)]
+        assert costs[1] < costs[0]
+        earlier = [plan_cost(at - 1, p.boundaries, sizes) for p in (before, plan)]
+        assert earlier[0] <= earlier[1]
+
+
+def test_a_very_long_chain_is_planned_at_once():
+    plans = application_plans((64,) * 40)
+    assert plans[0].boundaries == tuple(range(40))
+    assert plans[-1].boundaries == (0, 39)
+
+
+@settings(deadline=None, max_examples=50)
+@given(sizes=SIZES)
+def test_chain_product_is_the_product(sizes):
+    factors = random_chain(sizes)
+    expected = factors[0]
+    for factor in factors[1:]:
+        expected = expected @ factor
+    np.testing.assert_allclose(chain_product(factors), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_chain_product_takes_tensors_and_leading_axes():
+    factors = [np.ones((5, 2, 3), "float32"), np.full((5, 3, 4), 0.5, "float32")]
+    product = chain_product([ops.convert_to_tensor(factor) for factor in factors])
+    np.testing.assert_array_equal(ops.convert_to_numpy(product), np.full((5, 2, 4), 1.5))
+
+
+@pytest.mark.parametrize("shapes", [[], [(2, 3), (2, 3)]])
+def test_factors_that_do_not_chain_are_an_error(shapes):
+    with pytest.raises(ValueError, match="columns of each match the rows of the next. Received"):
+        chain_sizes([np.ones(shape) for shape in shapes])
+
+
+@settings(deadline=None, max_examples=60)
+@given(case=KERNELS, depth=st.integers(1, 6), extra=st.integers(0, 4))
+def test_balanced_factors_multiply_to_the_kernel_and_are_balanced(case, depth, extra):
+    kernel = random_kernel(case)
+    width = min(kernel.shape) + extra
+    factors = balanced_factors(kernel, depth, width)
+    assert chain_sizes(factors) == hidden_widths(*kernel.shape, depth, width)
+    np.testing.assert_allclose(chain_product(factors), kernel, rtol=1e-9, atol=1e-12)
+    for a, b in itertools.pairwise(factors):
+        np.testing.assert_allclose(a.T @ a, b @ b.T, atol=1e-10)
+
+
+@settings(deadline=None, max_examples=40)
+@given(case=KERNELS, depth=st.integers(2, 5), width=st.integers(1, 9))
+def test_a_narrow_balanced_factorization_is_the_closest_kernel_of_its_rank(case, depth, width):
+    kernel = random_kernel(case)
+    rank = min(width, *kernel.shape)
+    product = chain_product(balanced_factors(kernel, depth, width))
+    lost = np.linalg.svd(kernel, compute_uv=False)[rank:]  # Eckart & Young
+    np.testing.assert_allclose(
+        np.linalg.norm(product - kernel), np.linalg.norm(lost), rtol=1e-8, atol=1e-9
+    )
+
+
+def test_balanced_factors_of_zero_and_of_repeated_singular_values():
+    for kernel in (np.zeros((4, 3)), np.eye(4), np.ones((3, 5))):
+        factors = balanced_factors(kernel, depth=3)
+        np.testing.assert_allclose(chain_product(factors), kernel, atol=1e-12)
+
+
+def test_balanced_factors_take_leading_axes():
+    kernels = np.random.default_rng(1).normal(size=(3, 2, 6, 4))
+    factors = balanced_factors(kernels, depth=3, width=5)
+    assert factors[1].shape == (3, 2, 5, 5)
+    np.testing.assert_allclose(chain_product(factors), kernels, atol=1e-10)
+
+
+@settings(deadline=None, max_examples=60)
+@given(case=KERNELS, depth=st.integers(1, 6), extra=st.integers(0, 3))
+def test_identity_factors_multiply_to_exactly_the_kernel(case, depth, extra):
+    kernel = random_kernel(case)
+    factors = identity_factors(kernel, depth, min(kernel.shape) + extra)
+    np.testing.assert_array_equal(chain_product(factors), kernel)
+
+
+@settings(deadline=None, max_examples=40)
+@given(case=KERNELS, depth=st.integers(2, 5), width=st.integers(1, 9))
+def test_narrow_identity_factors_keep_the_first_columns_or_rows(case, depth, width):
+    kernel = random_kernel(case)
+    kept = kernel.copy()
+    if kernel.shape[0] >= kernel.shape[1]:
+        kept[:, width:] = 0
+    else:
+        kept[width:] = 0
+    np.testing.assert_array_equal(chain_product(identity_factors(kernel, depth, width)), kept)
+
+
+@settings(deadline=None, max_examples=30)
+@given(sizes=SIZES)
+def test_balancedness_gap_is_the_largest_norm(sizes):
+    factors = random_chain(sizes)
+    norms = [np.linalg.norm(a.T @ a - b @ b.T) for a, b in itertools.pairwise(factors)]
+    gap = balancedness_gap([factor.astype("float32") for factor in factors])
+    np.testing.assert_allclose(np.asarray(gap), max(norms, default=0.0), rtol=1e-4, atol=1e-4)

@@ -1,0 +1,231 @@
+"""Where images come from: order, integrity, and what happens when they cannot be had."""
+
+import gzip
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import requests
+
+from plumbing import datasets
+from plumbing.datasets import DataError, load_images
+
+TRAIN_IMAGES = "train-images-idx3-ubyte.gz"
+TEST_LABELS = "t10k-labels-idx1-ubyte.gz"
+
+
+def no_network(*args, **kwargs):
+    raise requests.ConnectionError("no network in this test")
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch):
+    """No data and no network but what a test gives itself."""
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    monkeypatch.delenv("KERAS_OVERPARAM_ARCHIVES", raising=False)
+    monkeypatch.setattr(datasets, "NEARBY_ARCHIVES", Path("no-such-folder"))
+    monkeypatch.setattr(requests, "head", no_network)
+
+
+@pytest.fixture(scope="session")
+def archives():
+    """The folder of the four MNIST archives, as a user would have it."""
+    nearby = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("KERAS_OVERPARAM_ARCHIVES") or nearby)
+    if not (folder / TRAIN_IMAGES).exists():
+        pytest.skip("no MNIST archives: name their folder in KERAS_OVERPARAM_ARCHIVES")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prepared(archives, tmp_path_factory):
+    """A data folder prepared once from the archives, and what was loaded on that occasion."""
+    data_dir = tmp_path_factory.mktemp("tfds")
+    # What a preparation that was killed leaves behind must not matter.
+    leftover = data_dir / "mnist" / "incomplete.ABC123_3.0.1"
+    leftover.mkdir(parents=True)
+    (leftover / "mnist-train.tfrecord-00000-of-00001").write_bytes(b"half")
+    return data_dir, load_images("mnist", data_dir=data_dir, archives=archives)
+
+
+def copy_archives(archives, folder):
+    """Copies the archives, writable whatever the permissions of the originals."""
+    for name in datasets.ARCHIVE_MD5:
+        (folder / name).write_bytes((archives / name).read_bytes())
+    return folder
+
+
+def parse(archives, name, offset):
+    with gzip.open(archives / name) as file:
+        return np.frombuffer(file.read(), np.uint8, offset=offset)
+
+
+def test_archives_give_mnist_in_file_order(prepared, archives):
+    _, data = prepared
+    assert (data.name, data.order, data.notice) == ("mnist", "file", None)
+    assert data.source == "TFDS mnist 3.0.1, prepared from archives"
+    assert data.digest == datasets.MNIST_DIGEST[:16]
+    assert data.train_labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
+    assert data.test_labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
+    for split, stem in (("train", "train"), ("test", "t10k")):
+        images, labels = getattr(data, f"{split}_images"), getattr(data, f"{split}_labels")
+        assert (images.dtype, labels.dtype) == (np.uint8, np.int32)
+        assert images.shape[1:] == (28, 28, 1)
+        assert np.array_equal(images.ravel(), parse(archives, f"{stem}-images-idx3-ubyte.gz", 16))
+        assert np.array_equal(labels, parse(archives, f"{stem}-labels-idx1-ubyte.gz", 8))
+
+
+def test_preparation_leaves_only_the_data(prepared):
+    data_dir, _ = prepared
+    assert [path.name for path in data_dir.iterdir()] == ["mnist"]
+
+
+def test_prepared_data_needs_no_archives(prepared, monkeypatch):
+    data_dir, first = prepared
+    monkeypatch.setenv("TFDS_DATA_DIR", str(data_dir))
+    data = load_images()
+    assert data.source == "TFDS mnist 3.0.1, prepared data"
+    assert (data.name, data.digest) == ("mnist", first.digest)
+
+
+def test_order_of_another_tfds_is_kept_and_said(prepared, tmp_path):
+    _, data = prepared
+    splits = [
+        (data.train_images[::-1], data.train_labels[::-1]),
+        (data.test_images, data.test_labels),
+    ]
+    order, kept = datasets._restore_order(splits, tmp_path)
+    assert order == "tfds"
+    assert kept is splits
+
+
+def test_one_changed_pixel_is_an_error(prepared, tmp_path):
+    _, data = prepared
+    images = data.test_images.copy()
+    images[0, 0, 0, 0] += 1
+    splits = [(data.train_images, data.train_labels), (images, data.test_labels)]
+    with pytest.raises(DataError, match="is not MNIST or is damaged .*delete that folder"):
+        datasets._restore_order(splits, tmp_path)
+
+
+def test_truncated_prepared_data_is_an_error(prepared, tmp_path):
+    data_dir, _ = prepared
+    shutil.copytree(data_dir / "mnist" / "3.0.1", tmp_path / "mnist" / "3.0.1")
+    (record,) = tmp_path.glob("mnist/3.0.1/mnist-train.tfrecord*")
+    os.truncate(record, record.stat().st_size // 10)
+    with pytest.raises(DataError, match="reading failed with .*delete that folder and run again"):
+        load_images("auto", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("info", [None, "not json"])
+def test_prepared_folder_without_its_description_is_an_error(info, tmp_path):
+    folder = tmp_path / "mnist" / "3.0.1"
+    folder.mkdir(parents=True)
+    if info:
+        (folder / "dataset_info.json").write_text(info)
+    with pytest.raises(DataError, match="delete that folder and run again"):
+        load_images("auto", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "altered", "missing"])
+@pytest.mark.parametrize("way", ["argument", "environment", "nearby"])
+def test_damaged_archives_are_never_used(damage, way, archives, tmp_path, monkeypatch):
+    folder = copy_archives(archives, tmp_path)
+    content = (folder / TEST_LABELS).read_bytes()
+    if damage == "truncated":
+        (folder / TEST_LABELS).write_bytes(content[:-100])
+    elif damage == "altered":
+        (folder / TEST_LABELS).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif way == "nearby":
+        pytest.skip("a folder that nobody named and that lacks an archive is just not used")
+    else:
+        (folder / TEST_LABELS).unlink()
+    monkeypatch.setenv("KERAS_OVERPARAM_ARCHIVES", str(folder) if way == "environment" else "")
+    monkeypatch.setattr(datasets, "NEARBY_ARCHIVES", folder if way == "nearby" else Path("no"))
+    received = "no readable file" if damage == "missing" else "[0-9a-f]{32}"
+    expected = datasets.ARCHIVE_MD5[TEST_LABELS]
+    message = f"{TEST_LABELS} in .* expected MD5 {expected}, received {received}"
+    with pytest.raises(DataError, match=message):
+        load_images(
+            "auto", data_dir=tmp_path / "new", archives=folder if way == "argument" else None
+        )
+    assert not (tmp_path / "new").exists()
+
+
+def test_damaged_archives_are_an_error_beside_prepared_data(prepared, tmp_path):
+    data_dir, _ = prepared
+    with pytest.raises(DataError, match=f"{TRAIN_IMAGES} in .* is missing or damaged"):
+        load_images("auto", data_dir=data_dir, archives=tmp_path)
+
+
+def test_interrupted_preparation_counts_for_nothing(archives, tmp_path, monkeypatch):
+    from tensorflow_datasets.image_classification import MNIST
+
+    def interrupted(self, *args, **kwargs):
+        yield 0, {"image": np.zeros((28, 28, 1), np.uint8), "label": 0}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MNIST, "_generate_examples", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        load_images("mnist", data_dir=tmp_path, archives=archives)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert load_images("auto", data_dir=tmp_path).name == "digits"
+
+
+def test_without_network_auto_is_digits_with_a_notice(tmp_path):
+    start = time.monotonic()
+    data = load_images("auto", data_dir=tmp_path / "new")
+    assert data.name == "digits"
+    assert data.notice.startswith("THIS IS NOT MNIST (the download failed with ConnectionError)")
+    assert time.monotonic() - start < 20
+    assert not (tmp_path / "new").exists()
+
+
+def test_without_network_mnist_names_the_ways_out(tmp_path):
+    with pytest.raises(DataError) as caught:
+        load_images("mnist", data_dir=tmp_path)
+    for way in ("TFDS_DATA_DIR", "--data-dir", "--archives", "KERAS_OVERPARAM_ARCHIVES", "network"):
+        assert way in str(caught.value)
+
+
+def test_download_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "_probe_network", lambda: None)
+    monkeypatch.setattr(requests.Session, "get", no_network)
+    assert load_images("auto", data_dir=tmp_path).name == "digits"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_dir_that_cannot_be_written_is_an_error(archives, tmp_path):
+    (tmp_path / "file").touch()  # refuses a folder below it to any user, root included
+    with pytest.raises(DataError, match="could not be written to .*set TFDS_DATA_DIR or"):
+        load_images("auto", data_dir=tmp_path / "file" / "below", archives=archives)
+
+
+def test_digits_have_the_shape_of_mnist_and_say_what_they_are():
+    data = load_images("digits")
+    assert (data.name, data.source) == ("digits", "scikit-learn digits (embedded)")
+    assert "NOT MNIST" in data.notice
+    assert data.train_images.shape == (1500, 28, 28, 1)
+    assert data.test_images.shape == (297, 28, 28, 1)
+    assert (data.train_images.dtype, data.train_labels.dtype) == (np.uint8, np.int32)
+    assert (data.train_images.min(), data.train_images.max()) == (0, 255)
+    assert set(data.test_labels) == set(range(10))
+
+
+def test_digits_are_the_same_everywhere():
+    assert load_images("digits").digest == "be9a5ce4937990d8"
+
+
+def test_enlarging_keeps_constants_and_direction():
+    ramp = np.broadcast_to(np.arange(8), (1, 8, 8))
+    wide = datasets._enlarge(ramp)[0, :, :, 0].astype(int)
+    assert np.array_equal(datasets._enlarge(np.full((1, 8, 8), 16)), np.full((1, 28, 28, 1), 255))
+    assert (np.diff(wide, axis=1) >= 0).all() and (wide == wide[0]).all()
+
+
+def test_unknown_dataset_is_an_error():
+    with pytest.raises(DataError, match="must be one of .* Received: dataset='cifar'"):
+        load_images("cifar")

@@ -1,0 +1,88 @@
+"""The layers inside TensorFlow: graphs, XLA, batch sizes unknown until run time, gradients."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_overparam import FactoredDense
+from keras_overparam.factorization import application_plans, chain_sizes
+
+
+@pytest.fixture
+def layer():
+    layer = FactoredDense(8, "relu", depth=3, width=8)
+    layer.build((None, 8))
+    assert len(application_plans(chain_sizes(layer.factors))) > 1  # so that there is a choice
+    return layer
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("rows", [1, 3, 100])
+def test_unknown_batch_size_in_a_graph(layer, jit_compile, rows):
+    @tf.function(input_signature=[tf.TensorSpec([None, 8])], jit_compile=jit_compile)
+    def value_and_gradients(x):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(x) ** 2)
+        return loss, tape.gradient(loss, layer.trainable_variables)
+
+    x = np.random.default_rng(rows).normal(size=(rows, 8)).astype("float32")
+    with tf.GradientTape() as tape:
+        expected = tf.reduce_sum(layer(x) ** 2)
+    expected_gradients = tape.gradient(expected, layer.trainable_variables)
+    loss, gradients = value_and_gradients(x)
+    np.testing.assert_allclose(loss, expected, rtol=1e-4)
+    for gradient, reference in zip(gradients, expected_gradients, strict=True):
+        np.testing.assert_allclose(gradient, reference, rtol=1e-3, atol=1e-4)
+
+
+def matmul_operations(function):
+    """Shapes multiplied in a concrete function, branches of conditionals included."""
+    graph = function.graph.as_graph_def()
+    nodes = [*graph.node, *(node for f in graph.library.function for node in f.node_def)]
+    return sum(node.op == "MatMul" for node in nodes)
+
+
+def decisions(function):
+    """Conditionals at the top of a concrete function."""
+    kinds = ("Case", "StatelessCase", "If", "StatelessIf")
+    return sum(operation.type in kinds for operation in function.graph.get_operations())
+
+
+def test_a_known_batch_size_needs_no_choice_at_run_time(layer):
+    few = tf.function(lambda x: layer(x)).get_concrete_function(tf.TensorSpec([2, 8]))
+    many = tf.function(lambda x: layer(x)).get_concrete_function(tf.TensorSpec([100, 8]))
+    unknown = tf.function(lambda x: layer(x)).get_concrete_function(tf.TensorSpec([None, 8]))
+    assert matmul_operations(few) == 3  # x through three factors
+    assert matmul_operations(many) == 3  # two for the product, one for x
+    assert any(
+        op.type in ("Case", "StatelessCase", "If", "StatelessIf")
+        for op in unknown.graph.get_operations()
+    )
+    assert not any("Case" in op.type or "If" in op.type for op in few.graph.get_operations())
+
+
+def test_zero_rows(layer):
+    assert tuple(layer(np.zeros((0, 8), "float32")).shape) == (0, 8)
+
+
+def test_the_layer_is_a_tf_keras_layer(layer):
+    assert isinstance(layer, tf.keras.layers.Layer)
+
+
+def test_saved_model_export(layer, tmp_path):
+    model = tf.keras.Sequential([tf.keras.Input((8,)), layer])
+    model.export(tmp_path / "exported", verbose=False)
+    x = np.random.default_rng(0).normal(size=(5, 8)).astype("float32")
+    loaded = tf.saved_model.load(tmp_path / "exported")
+    np.testing.assert_allclose(loaded.serve(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+def test_mirrored_strategy(layer):
+    config = layer.get_config()
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    with strategy.scope():
+        model = tf.keras.Sequential([tf.keras.Input((8,)), FactoredDense.from_config(config)])
+        model.compile(optimizer="sgd", loss="mse")
+    x = np.ones((4, 8), "float32")
+    losses = model.fit(x, np.zeros((4, 8)), epochs=3, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]

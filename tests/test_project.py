@@ -1,0 +1,89 @@
+"""The project holds its own rules: imports, examples in docstrings, backends, metadata."""
+
+import ast
+import doctest
+import importlib
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import keras_overparam
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULES = ["keras_overparam"] + [
+    module.name for module in pkgutil.walk_packages(keras_overparam.__path__, "keras_overparam.")
+]
+
+
+def imported_packages(path):
+    """Names of the modules that a file imports anywhere, functions included."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            yield node.module
+
+
+def imports_below(folder):
+    return {
+        (path.relative_to(ROOT).as_posix(), name)
+        for path in (ROOT / folder).rglob("*.py")
+        for name in imported_packages(path)
+    }
+
+
+def test_the_core_imports_keras_numpy_and_the_standard_library_only():
+    allowed = {"keras", "numpy", "keras_overparam", *sys.stdlib_module_names}
+    others = {(p, n) for p, n in imports_below("keras_overparam") if n.split(".")[0] not in allowed}
+    assert not others
+
+
+def test_nobody_imports_the_private_parts_of_keras():
+    everything = imports_below("keras_overparam") | imports_below("reproduce")
+    assert not {(path, name) for path, name in everything if name.startswith("keras.src")}
+
+
+def test_factorizations_know_nothing_of_layers():
+    layers = "keras_overparam.layers"
+    below = {n for p, n in imports_below("keras_overparam") if p.endswith("/factorization.py")}
+    assert not any(name.startswith(layers) for name in below)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings(name):
+    result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
+    assert result.failed == 0
+
+
+def test_the_public_names_all_exist_and_have_runnable_examples():
+    finder = doctest.DocTestFinder(recurse=False)
+    for name in set(keras_overparam.__all__) - {"__version__"}:
+        (test,) = finder.find(getattr(keras_overparam, name), name)
+        assert test.examples, f"{name} has no example"
+
+
+def test_the_core_passes_its_tests_on_jax():
+    pytest.importorskip("jax", reason="the test extra installs jax")
+    environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_ENABLE_X64": "1"}
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/core"]
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-3000:]
+
+
+def test_importing_the_core_on_jax_does_not_load_tensorflow():
+    pytest.importorskip("jax", reason="the test extra installs jax")
+    code = "import sys, keras_overparam; print('tensorflow' in sys.modules)"
+    environment = os.environ | {"KERAS_BACKEND": "jax"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert run.stdout.strip() == "False", run.stderr[-2000:]
+
+
+def test_version_is_the_one_in_the_changelog():
+    assert f"## [{keras_overparam.__version__}]" in (ROOT / "CHANGELOG.md").read_text()

@@ -1,0 +1,52 @@
+"""What the README and assets/ say is what the records say."""
+
+import json
+import re
+
+import pytest
+
+import publish
+
+TEXT, README, GROUPS = publish.rendered()
+
+
+def test_the_readme_is_generated_from_the_records():
+    assert (publish.ROOT / "README.md").read_text(encoding="utf-8") == README
+
+
+def test_the_summary_is_generated_from_the_records():
+    assert (publish.ROOT / "assets" / "mnist_cnn.json").read_text(encoding="utf-8") == TEXT
+
+
+def test_at_least_three_seeds_of_ten_epochs_on_real_mnist():
+    for group in GROUPS[:2]:
+        assert len({result.settings.seed for result in group}) >= 3
+    for result in (result for group in GROUPS for result in group):
+        assert result.start["data"]["notice"] is None
+        assert result.start["data"]["order"] == "file"
+        assert len(result.curves["objective"]) == 8593
+        assert result.outcome["status"] == "finished"
+
+
+def test_collapsing_a_trained_network_kept_its_outputs():
+    for result in (result for group in GROUPS for result in group):
+        outcome = result.outcome
+        assert outcome["collapsed_parameters"] == 1_663_370
+        assert outcome["collapsed_largest_difference"] <= 1e-4 * outcome["largest_logit"]
+
+
+def test_every_verdict_has_a_criterion():
+    for row in json.loads(TEXT)["verdicts"]:
+        assert row["criterion"] in publish.criteria.MNIST_CNN.values()
+        assert row["verdict"] in ("reproduced", "partly", "not reproduced")
+
+
+def test_files_that_the_readme_points_to_exist():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        if not target.startswith("http"):
+            assert (publish.ROOT / target).exists(), target
+
+
+def test_a_missing_part_is_said():
+    with pytest.raises(SystemExit, match="must hold the generated part 'x' once, found 0"):
+        publish.fill("nothing", "x", "content")
