@@ -10,6 +10,7 @@ from keras_overparam.factorization import (
     balancedness_gap,
     chain_product,
     identity_factors,
+    product_squared_norm,
 )
 from keras_overparam.layers import FactoredDense, FactoredLinear
 
@@ -21,4 +22,5 @@ __all__ = [
     "balancedness_gap",
     "chain_product",
     "identity_factors",
+    "product_squared_norm",
 ]

@@ -88,6 +88,62 @@ def _multiply(factors, sizes, matmul):
     )
 
 
+def product_squared_norm(factors):
+    """Squared Frobenius norm of the product, `‖A1 @ A2 @ … @ AN‖²`, made to be differentiated.
+
+    With `K = L @ R`, split after any factor, `‖K‖² = ⟨Lᵀ L, R Rᵀ⟩`, and its gradients are
+    `2 L (R Rᵀ)` and `2 (Lᵀ L) R`. The way with fewest multiplications, forward and backward, is
+    taken: this one, which never forms `K`, or the sum of `K`'s squares. For two factors of shapes
+    `(m, k)` and `(k, n)` they need `2 k² (m + n)` and `3 m k n`.
+
+    The gradient is as accurate either way. The value's relative error is that of the arithmetic
+    times `(∏ ‖Aj‖ / ‖K‖)²`, which is one at balance.
+
+    Args:
+        factors: non-empty list of matrices, `Aj` of shape `(s[j-1], s[j])`.
+
+    Returns:
+        Scalar tensor.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_overparam import product_squared_norm
+    >>> float(product_squared_norm([np.ones((4, 1)), np.ones((1, 3))]))
+    12.0
+    """
+    sizes = chain_sizes(factors)
+    split = _squared_norm_split(sizes)
+    if split is None:
+        return ops.sum(ops.square(chain_product(factors)))
+    left, right = chain_product(factors[:split]), chain_product(factors[split:])
+    return _squared_norm_of_two(ops.convert_to_tensor(left), ops.convert_to_tensor(right))
+
+
+@functools.cache
+def _squared_norm_split(sizes):
+    """Factor after which to split for the squared norm, None to form the product."""
+    last = len(sizes) - 1
+    costs = {None: 3 * _cheapest_split(sizes)[0]}
+    for t in range(1, last):
+        parts = _cheapest_split(sizes[: t + 1])[0] + _cheapest_split(sizes[t:])[0]
+        costs[t] = 3 * parts + 2 * sizes[t] ** 2 * (sizes[0] + sizes[last])
+    return min(costs, key=costs.get)
+
+
+@ops.custom_gradient
+def _squared_norm_of_two(left, right):
+    left_gram = ops.matmul(ops.transpose(left), left)
+    right_gram = ops.matmul(right, ops.transpose(right))
+
+    def gradient(*args, upstream=None):
+        # Keras's backends hand the upstream gradient over by position or by name.
+        scale = 2 * (args[0] if upstream is None else upstream)
+        return scale * ops.matmul(left, right_gram), scale * ops.matmul(left_gram, right)
+
+    return ops.sum(left_gram * right_gram), gradient
+
+
 @functools.cache
 def application_plans(sizes):
     """Cheapest orders of computing `x @ A1 @ … @ AN`, by the number of rows of `x`.

@@ -12,6 +12,7 @@ from keras_overparam.factorization import (
     chain_product,
     chain_sizes,
     hidden_widths,
+    product_squared_norm,
 )
 from keras_overparam.layers.starts import factor_initializers
 
@@ -40,7 +41,8 @@ class FactoredLinear(keras.layers.Layer):
             the others (linear residual), which keeps great depths from stalling;
             "independent" samples every factor with `kernel_initializer`.
         kernel_initializer: initializer of the kernel (of each factor if "independent").
-        kernel_regularizer: regularizer of the product `K`. It costs one product per step.
+        kernel_regularizer: regularizer of the product `K`. It costs one product per step, less
+            for `keras.regularizers.L2` (see `product_squared_norm`).
         factor_regularizer: regularizer of each factor. A different objective: L2 on balanced
             factors is a Schatten-2/N penalty on `K`.
         activity_regularizer: regularizer of the output.
@@ -150,15 +152,22 @@ class FactoredLinear(keras.layers.Layer):
         return self._product(self.factors)
 
     def _product(self, factors):
+        return chain_product(self._in_full_precision(factors))
+
+    def _in_full_precision(self, factors):
         dtype = "float64" if self.variable_dtype == "float64" else "float32"
-        return chain_product([ops.cast(factor, dtype) for factor in factors])
+        return [ops.cast(factor, dtype) for factor in factors]
 
     def _first_regularizer(self):
         """The product's regularizer hangs on the first factor: counted once, as Dense's is."""
         return self.factor_regularizer if self.kernel_regularizer is None else self._penalty
 
     def _penalty(self, first_factor):
-        penalty = self.kernel_regularizer(self.kernel)
+        if type(self.kernel_regularizer) is keras.regularizers.L2:  # needs no product
+            squared_norm = product_squared_norm(self._in_full_precision(self.factors))
+            penalty = self.kernel_regularizer.l2 * squared_norm
+        else:
+            penalty = self.kernel_regularizer(self.kernel)
         if self.factor_regularizer is not None:
             penalty = penalty + self.factor_regularizer(first_factor)
         return penalty

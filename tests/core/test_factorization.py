@@ -2,14 +2,26 @@
 
 import itertools
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
-from keras_overparam import balanced_factors, balancedness_gap, chain_product, identity_factors
-from keras_overparam.factorization import application_plans, chain_sizes, hidden_widths
+from keras_overparam import (
+    balanced_factors,
+    balancedness_gap,
+    chain_product,
+    identity_factors,
+    product_squared_norm,
+)
+from keras_overparam.factorization import (
+    _squared_norm_split,
+    application_plans,
+    chain_sizes,
+    hidden_widths,
+)
 
 SIZES = st.lists(st.integers(1, 40), min_size=2, max_size=7).map(tuple)
 KERNELS = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1))
@@ -93,6 +105,49 @@ def test_chain_product_takes_tensors_and_leading_axes():
 def test_factors_that_do_not_chain_are_an_error(shapes):
     with pytest.raises(ValueError, match="columns of each match the rows of the next. Received"):
         chain_sizes([np.ones(shape) for shape in shapes])
+
+
+def value_and_gradients(function, arrays):
+    """A scalar function of arrays and its gradients, by the backend's own differentiation."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.value_and_grad(lambda tensors: function(tensors))(arrays)
+    import tensorflow as tf
+
+    tensors = [tf.constant(array) for array in arrays]
+    with tf.GradientTape() as tape:
+        tape.watch(tensors)
+        value = function(tensors)
+    return value, tape.gradient(value, tensors)
+
+
+@settings(deadline=None, max_examples=40)
+@given(sizes=SIZES)
+def test_squared_norm_of_a_product_and_its_gradients(sizes):
+    factors = random_chain(sizes)
+    value, gradients = value_and_gradients(
+        lambda tensors: 3.0 * product_squared_norm(tensors), factors
+    )
+    product = np.linalg.multi_dot(factors) if len(factors) > 1 else factors[0]
+    np.testing.assert_allclose(value, 3 * np.sum(product**2), rtol=1e-9)
+    for index, gradient in enumerate(gradients):
+        before = np.eye(sizes[0])
+        for factor in factors[:index]:
+            before = before @ factor
+        after = np.eye(sizes[index + 1])
+        for factor in factors[index + 1 :]:
+            after = after @ factor
+        expected = 6 * before.T @ product @ after.T
+        np.testing.assert_allclose(gradient, expected, rtol=1e-9, atol=1e-9 * abs(expected).max())
+
+
+def test_the_squared_norm_forms_the_product_only_where_that_is_cheaper():
+    assert _squared_norm_split((3136, 512, 512)) == 1
+    assert _squared_norm_split((512, 1, 512)) == 1
+    assert _squared_norm_split((10, 10, 10)) is None
+    assert _squared_norm_split((7, 3)) is None
+    assert _squared_norm_split((100, 90, 2, 90)) == 2
 
 
 @settings(deadline=None, max_examples=60)
