@@ -13,16 +13,13 @@ about 12 minutes for the original and 16 overparameterized on two CPU cores.
 import argparse
 import hashlib
 import os
-import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # silences start-up chatter, keeps errors
 
-import tensorflow as tf
-
-from plumbing import datasets, figures, records, results, tutorial_cnn
-from plumbing.options import add_machine_options, choose_device, non_negative, positive
-from plumbing.training import train
+from plumbing import figures, records, results, tutorial_cnn
+from plumbing.jobs import command, prepare, run
+from plumbing.options import add_data_options, add_machine_options, add_run_options, positive
 
 
 def parse(arguments=None):
@@ -44,13 +41,10 @@ def parse(arguments=None):
     )
     model.add_argument("--learning-rate", type=positive(float), default=0.01, metavar="RATE")
     model.add_argument("--init-stddev", type=positive(float), default=0.1, metavar="STDDEV")
-    model.add_argument("--seeds", type=non_negative, nargs="+", default=[0], metavar="SEED")
-    model.add_argument("--epochs", type=positive(int), default=10)
-    data = parser.add_argument_group("data")
-    data.add_argument("--dataset", choices=("auto", "mnist", "digits"), default="auto")
-    data.add_argument("--data-dir", help="prepared TFDS data (TFDS_DATA_DIR)")
-    data.add_argument("--archives", help="folder with the four MNIST archives")
+    add_run_options(model)
+    add_data_options(parser)
     add_machine_options(parser, output="runs/mnist_cnn")
+    parser.add_argument("--plot-only", action="store_true", help="redraw from the records")
     options = parser.parse_args(arguments)
     if (options.depth or options.width) and not (options.overparam or options.compare):
         parser.error("--depth and --width need --overparam or --compare")
@@ -84,19 +78,10 @@ def settings_of(options, dataset):
 
 def run_all(options):
     """Train what is not recorded yet; results by model."""
-    tf.get_logger().setLevel("ERROR")  # a new network retraces; that is no reason for a warning
-    output = records.make_folder(options.output)
-    choose_device(options.device)
-    data = datasets.load_images(options.dataset, options.data_dir, options.archives)
-    print(f"Data: {data.source}")
-    if data.notice:
-        print(f"\n{'!' * 80}\n{data.notice}\n{'!' * 80}\n", file=sys.stderr)
+    output, data = prepare(options)
     groups = settings_of(options, data.name)
     for settings in (settings for group in groups for settings in group):
-        folder = output / settings.run_name
-        print(f"{settings.model_name}, seed {settings.seed}: {folder}")
-        outcome = train(settings, data, folder, options.again).outcome()
-        print(f"  {outcome['status']}, test error {outcome['test_error_percent']:.2f} %")
+        run(settings, data, output, options.again)
     return groups
 
 
@@ -134,15 +119,11 @@ def report(groups, output):
 
 
 def main(arguments=None):
-    """Run the command line; problems the user can mend end in one sentence."""
+    """Run the command line."""
     options = parse(arguments)
-    try:
+    with command("mnist_cnn.py"):
         groups = recorded(options) if options.plot_only else run_all(options)
         report(groups, options.output)
-    except (datasets.DataError, records.OutputError) as error:
-        sys.exit(f"mnist_cnn.py: error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("\nInterrupted. The same command goes on after the last finished epoch.")
 
 
 if __name__ == "__main__":

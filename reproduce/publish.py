@@ -7,10 +7,11 @@ Every number in the README's generated parts comes from the records in assets/; 
 """
 
 import argparse
+import gzip
 import json
 import os
 import re
-import shutil
+import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -20,9 +21,10 @@ from plumbing import criteria, figures, records, results
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "assets" / "mnist_cnn"
 BENCHMARK = ROOT / "assets" / "benchmark_mnist_step.json"
-PUBLISHED = {"dataset": "mnist", "epochs": 10, "learning_rate": 0.01, "init_stddev": 0.1}
-ORDER = [(1, "product"), (2, "product"), (2, "factors"), (1, "none"), (2, "none")]
-WHERE = {"product": "the end-to-end matrices", "factors": "each matrix", "none": "nothing"}
+PUBLISHED = {"dataset": "mnist", "epochs": 10, "init_stddev": 0.1}
+TUTORIALS_RATE = 0.01
+ORDER = [(1, "product"), (2, "product"), (2, "factors")]
+WHERE = {"product": "the end-to-end matrices", "factors": "each matrix"}
 
 
 def take_over(runs):
@@ -34,61 +36,54 @@ def take_over(runs):
             continue
         settings = record.of_kind("start")[0]["settings"]
         if all(settings[name] == value for name, value in PUBLISHED.items()):
-            shutil.copyfile(path, RECORDS / f"{path.parent.name}.jsonl")
+            content = gzip.compress(path.read_bytes(), mtime=0)
+            (RECORDS / f"{path.parent.name}.jsonl.gz").write_bytes(content)
 
 
 def published_groups():
-    """Published results, by model, seeds ascending."""
-    found = [results.load(path) for path in sorted(RECORDS.glob("*.jsonl"))]
+    """Published results by model, rates and seeds ascending."""
+    found = [results.load(path) for path in sorted(RECORDS.glob("*.jsonl.gz"))]
     groups = [[r for r in found if (r.settings.depth, r.settings.regularize) == k] for k in ORDER]
-    return [sorted(group, key=lambda r: r.settings.seed) for group in groups if group]
+    if not all(groups):
+        raise ValueError(f"{RECORDS} lacks records of some networks; take them over with --runs.")
+    return [
+        sorted(group, key=lambda r: (r.settings.learning_rate, r.settings.seed)) for group in groups
+    ]
 
 
-def summarized(groups):
-    """Summary of each model beside the original with the same L2 term, same seeds."""
-    summaries = []
-    for group in groups:
-        regularize = "none" if group[0].settings.regularize == "none" else "product"
-        originals = {
-            r.settings.seed: r
-            for other in groups
-            for r in other
-            if (r.settings.depth, r.settings.regularize) == (1, regularize)
+def at_tutorials_rate(groups):
+    """Those of the published results that have the tutorial's learning rate."""
+    return [[r for r in g if r.settings.learning_rate == TUTORIALS_RATE] for g in groups]
+
+
+def acceleration(summaries, criterion):
+    """Verdicts on the acceleration of each overparameterized network over the first, original."""
+    original, *others = summaries
+    for summary in others:
+        steps = summary["steps_to_originals_objective"]["values"]
+        lower = original["objective"]["mean"] / summary["objective"]["mean"]
+        rates = "tuned rates" if criterion == "tuned_acceleration" else "the tutorial's rate"
+        yield {
+            "claim": "optimization accelerated by orders of magnitude; "
+            f"L2 term on {WHERE[summary['regularize']]}, {rates}",
+            "criterion": criteria.MNIST_CNN[criterion],
+            "measured": "steps to the original's final objective, by seed: "
+            + ", ".join("never" if s is None else f"{s:,}" for s in steps)
+            + f" of the original's {original['steps']:,}; final objective "
+            + (f"{lower:.3g} times lower" if lower >= 1 else f"{1 / lower:.3g} times higher"),
+            "verdict": results.verdict(summary, original["steps"]),
         }
-        paired = [originals[result.settings.seed] for result in group]
-        summaries.append(results.summarize(group, paired))
-    return summaries
 
 
-def verdicts(summaries):
-    """Each criterion's verdict: what it applies to, what was measured."""
-    rows = []
-    original = summaries[0]["objective"]["mean"]
-    for summary in summaries:
-        if summary["model"] != "original" and summary["regularize"] != "none":
-            steps = summary["steps_to_originals_objective"]["values"]
-            rows.append(
-                {
-                    "claim": "optimization accelerated by orders of magnitude, "
-                    f"L2 term on {WHERE[summary['regularize']]}",
-                    "criterion": criteria.MNIST_CNN["acceleration"],
-                    "measured": "steps to the original's final objective, by seed: "
-                    + ", ".join("never" if s is None else f"{s:,}" for s in steps)
-                    + f" of the original's {summary['steps']:,}; final objective "
-                    + f"{original / summary['objective']['mean']:.3g} times lower",
-                    "verdict": results.verdict(summary, summary["steps"]),
-                }
-            )
+def test_error(summaries):
+    """Verdict on the test errors of the original and the paper's overparameterized network."""
     errors = {_name(s): s["test_error_percent"]["mean"] for s in summaries[:2]}
-    rows.append(
-        {
-            "claim": "both networks classify as well as the tutorial promises",
-            "criterion": criteria.MNIST_CNN["test_error"],
-            "measured": ", ".join(f"{name}: {error:.2f} %" for name, error in errors.items()),
-            "verdict": "reproduced" if max(errors.values()) <= 1.0 else "not reproduced",
-        }
-    )
-    return rows
+    return {
+        "claim": "both networks classify as well as the tutorial promises",
+        "criterion": criteria.MNIST_CNN["test_error"],
+        "measured": ", ".join(f"{name}: {error:.2f} %" for name, error in errors.items()),
+        "verdict": "reproduced" if max(errors.values()) <= 1.0 else "not reproduced",
+    }
 
 
 def _name(summary):
@@ -123,15 +118,42 @@ def with_benchmarked_times(summary, path=BENCHMARK):
     return summary | {"milliseconds_per_step": {"mean": row["median"], "standard_deviation": None}}
 
 
-def parts(summaries):
+def summary_of(groups):
+    """Verdicts and summaries of the published results."""
+    group_at_rate = at_tutorials_rate(groups)
+    summaries = [results.summarize(group, group_at_rate[0]) for group in group_at_rate]
+    tuned = results.summarize_tuned(groups)
+    return {
+        "verdicts": [
+            *acceleration(summaries, "acceleration"),
+            *acceleration(tuned, "tuned_acceleration"),
+            test_error(summaries),
+        ],
+        "summaries": summaries,
+        "tuned": tuned,
+        "final_objective_by_rate": [
+            {"model": f"depth {depth}, L2 on {where}", **_text_keys(results.rate_grid(group))}
+            for (depth, where), group in zip(ORDER, groups, strict=True)
+        ],
+    }
+
+
+def _text_keys(grid):
+    return {f"{rate:g}": objective for rate, objective in grid.items()}
+
+
+def parts(summary):
     """The generated parts of the README, by name."""
     claims = ["| Claim | Measured | Verdict |", "|---|---|---|"]
     claims += [
         f"| {row['claim']} | {row['measured']} | **{row['verdict']}** |"
-        for row in verdicts(summaries)
+        for row in summary["verdicts"]
     ]
     return {
-        "mnist_cnn": results.table([with_benchmarked_times(summary) for summary in summaries]),
+        "mnist_cnn": results.table([with_benchmarked_times(s) for s in summary["summaries"]]),
+        "mnist_rates": results.table(
+            [{k: v for k, v in s.items() if k != "milliseconds_per_step"} for s in summary["tuned"]]
+        ),
         "mnist_cnn_verdicts": "\n".join(claims),
         "mnist_step": benchmark_table(BENCHMARK),
     }
@@ -144,17 +166,16 @@ def fill(text, name, content):
         pattern, lambda match: f"{match[1]}{content}\n{match[2]}", text, flags=re.DOTALL
     )
     if count != 1:
-        raise SystemExit(f"README.md must hold the generated part {name!r} once, found {count}.")
+        raise ValueError(f"README.md must hold the generated part {name!r} once, found {count}.")
     return filled
 
 
 def rendered():
-    """What the files should be: summary as JSON text, README text, groups for the figure."""
+    """What the files should be: summary as JSON text, README text, groups for the figures."""
     groups = published_groups()
-    summaries = summarized(groups)
-    summary = {"verdicts": verdicts(summaries), "summaries": summaries}
+    summary = summary_of(groups)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name, content in parts(summaries).items():
+    for name, content in parts(summary).items():
         readme = fill(readme, name, content)
     text = json.dumps(json.loads(records.to_json(summary)), indent=1, ensure_ascii=False) + "\n"
     return text, readme, groups
@@ -167,10 +188,14 @@ def main():
     options = parser.parse_args()
     if options.runs:
         take_over(options.runs)
-    summary, readme, groups = rendered()
+    try:
+        summary, readme, groups = rendered()
+    except ValueError as error:
+        sys.exit(f"publish.py: error: {error}")
     (ROOT / "assets" / "mnist_cnn.json").write_text(summary, encoding="utf-8")
     (ROOT / "README.md").write_text(readme, encoding="utf-8")
-    figures.draw_objective(groups, ROOT / "assets" / "mnist_cnn.png")
+    figures.draw_objective(at_tutorials_rate(groups), ROOT / "assets" / "mnist_cnn.png")
+    figures.draw_rates(groups, ROOT / "assets" / "mnist_rates.png")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import keras
 import pytest
 
 import mnist_cnn
-from plumbing import datasets, records, results
+from plumbing import datasets, jobs, records, results
 from plumbing.tutorial_cnn import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,7 +98,7 @@ def test_plot_only_redraws_without_training(compared, capsys, monkeypatch):
     output, _ = compared
     for figure in output.rglob("*.png"):
         figure.unlink()
-    monkeypatch.setattr(mnist_cnn, "train", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(jobs, "train", lambda *_: pytest.fail("trained"))
     monkeypatch.setattr(datasets, "load_images", lambda *_: pytest.fail("loaded"))
     mnist_cnn.main(["--compare", *QUICK, "--plot-only", "--output", str(output)])
     assert len(list(output.rglob("*.png"))) == 3
@@ -183,7 +183,7 @@ def test_an_interruption_says_how_to_go_on(monkeypatch, tmp_path):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(mnist_cnn, "train", interrupted)
+    monkeypatch.setattr(jobs, "train", interrupted)
     with pytest.raises(SystemExit, match="The same command goes on after the last finished epoch"):
         mnist_cnn.main([*QUICK, "--output", str(tmp_path)])
 

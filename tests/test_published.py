@@ -6,6 +6,7 @@ import re
 import pytest
 
 import publish
+from plumbing import results
 
 TEXT, README, GROUPS = publish.rendered()
 
@@ -19,19 +20,30 @@ def test_the_summary_is_generated_from_the_records():
 
 
 def test_at_least_three_seeds_of_ten_epochs_on_real_mnist():
-    for group in GROUPS[:2]:
+    at_best = [results.at_best_rate(group) for group in GROUPS]
+    for group in publish.at_tutorials_rate(GROUPS) + at_best:
         assert len({result.settings.seed for result in group}) >= 3
     for result in (result for group in GROUPS for result in group):
         assert result.start["data"]["notice"] is None
         assert result.start["data"]["order"] == "file"
-        assert len(result.curves["objective"]) == 8593
-        assert result.outcome["status"] == "finished"
+        if result.outcome["status"] == "finished":
+            assert len(result.curves["objective"]) == 8593
+        else:
+            assert result.settings.learning_rate > publish.TUTORIALS_RATE
+
+
+def test_the_best_learning_rates_are_inside_their_grids():
+    for group in GROUPS:
+        grid = results.rate_grid(group)
+        assert min(grid) < results.best_rate(grid) < max(grid)
 
 
 def test_collapsing_a_trained_network_kept_its_outputs():
     for result in (result for group in GROUPS for result in group):
         outcome = result.outcome
         assert outcome["collapsed_parameters"] == 1_663_370
+        if outcome["status"] == "diverged":
+            continue
         assert outcome["collapsed_largest_difference"] <= 1e-4 * outcome["largest_logit"]
 
 
@@ -48,5 +60,5 @@ def test_files_that_the_readme_points_to_exist():
 
 
 def test_a_missing_part_is_said():
-    with pytest.raises(SystemExit, match="must hold the generated part 'x' once, found 0"):
+    with pytest.raises(ValueError, match="must hold the generated part 'x' once, found 0"):
         publish.fill("nothing", "x", "content")

@@ -1,6 +1,7 @@
 """Numbers drawn from records: smoothing, final values, steps to a target, verdicts."""
 
 import dataclasses
+import gzip
 import math
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plumbing import records, results
+from plumbing import figures, records, results
 from plumbing.tutorial_cnn import Settings
 
 
@@ -74,6 +75,38 @@ def test_a_target_never_reached_is_said_so():
     assert summaries[1]["steps_to_originals_objective"]["mean"] is None
     assert "never (by seed)" in results.table(summaries)
     assert results.verdict(summaries[1], 200) == "not reproduced"
+
+
+def test_tuned_networks_are_compared_at_their_own_best_rates(tmp_path):
+    def group(depth, objectives):
+        return [
+            dataclasses.replace(
+                result_of([objective] * 200, seed, depth),
+                settings=Settings(depth=depth, seed=seed, learning_rate=rate),
+            )
+            for rate, objective in objectives.items()
+            for seed in ((0, 1) if objective == min(objectives.values()) else (0,))
+        ]
+
+    groups = [
+        group(1, {0.01: 3.0, 0.02: 2.0, 0.04: math.nan}),
+        group(2, {0.005: 2.5, 0.01: 1.5, 0.02: 9.0}),
+    ]
+    original, overparameterized = results.summarize_tuned(groups)
+    assert (original["learning_rate"], overparameterized["learning_rate"]) == (0.02, 0.01)
+    assert original["objective"]["values"] == [2.0, 2.0]
+    assert overparameterized["steps_to_originals_objective"]["values"] == [100, 100]
+    assert "| Learning rate | 0.02 | 0.01 |" in results.table([original, overparameterized])
+    figures.draw_rates(groups, tmp_path / "rates.svg")
+    assert "learning rate" in (tmp_path / "rates.svg").read_text()
+
+
+def test_a_compressed_record_is_read_like_a_plain_one(tmp_path):
+    record = records.Record(tmp_path)
+    record.append("start", settings={"seed": 1})
+    packed = tmp_path / "record.jsonl.gz"
+    packed.write_bytes(gzip.compress(record.path.read_bytes()))
+    assert records.Record.at(packed).lines() == record.lines()
 
 
 @given(st.lists(st.floats(1e-30, 1e30), max_size=20))

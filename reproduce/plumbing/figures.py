@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from plumbing.records import write_atomically
-from plumbing.results import WINDOW
+from plumbing.results import WINDOW, at_best_rate, rate_grid
 
 # Okabe & Ito: told apart by colour-blind readers; the same model has the same colour everywhere.
 COLOURS = {
@@ -28,6 +28,9 @@ PANELS = (
 )
 
 
+STYLE = {"font.size": 8, "axes.grid": True, "grid.alpha": 0.3}
+
+
 def draw_objective(groups, path, notice=None):
     """Objective of the tutorial network and, beside it, its two parts, on log scales.
 
@@ -36,20 +39,70 @@ def draw_objective(groups, path, notice=None):
         path: file to write, PNG or SVG.
         notice: a warning to put into the title.
     """
-    with plt.rc_context({"font.size": 8, "axes.grid": True, "grid.alpha": 0.3}):
+    with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.4), width_ratios=(1.5, 1, 1))
         for axis, (metric, label) in zip(axes, PANELS, strict=True):
-            for group in groups:
-                _draw_group(axis, group, metric)
-            axis.set_xlabel("training step (64 images each)")
-            axis.set_ylabel(label)
-            axis.set_yscale("log", nonpositive="mask")
+            _draw_curves(axis, groups, metric, label)
         axes[0].legend()
-        figure.suptitle(
-            _title(groups, notice), fontsize=9, color="firebrick" if notice else "black"
-        )
-        figure.tight_layout()
-        _save(figure, path)
+        _finish(figure, path, _title(groups, notice), notice)
+
+
+def draw_rates(groups, path, notice=None):
+    """Final objective by learning rate, then the curves at each network's best rate.
+
+    Args:
+        groups: lists of results, one list for each model, over rates and seeds.
+        path: file to write, PNG or SVG.
+        notice: a warning to put into the title.
+    """
+    best = [at_best_rate(group) for group in groups]
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.4))
+        for group in groups:
+            _draw_rate_grid(axes[0], group)
+        axes[0].set(xscale="log", yscale="log")
+        axes[0].set(xlabel="learning rate", ylabel=f"objective, last {WINDOW} steps")
+        for axis, (metric, label) in zip(axes[1:], PANELS[:2], strict=True):
+            _draw_curves(axis, best, metric, f"{label} at the best rate")
+        axes[1].legend()
+        _finish(figure, path, _title(best, notice), notice)
+
+
+def _draw_curves(axis, groups, metric, label):
+    for group in groups:
+        _draw_group(axis, group, metric)
+    axis.set_xlabel("training step (64 images each)")
+    axis.set_ylabel(label)
+    axis.set_yscale("log", nonpositive="mask")
+
+
+def _draw_rate_grid(axis, group):
+    """One network's final objectives at the first seed; all seeds' at the best rate, filled."""
+    style = _style(group[0].settings)
+    grid = rate_grid(group)
+    axis.plot(list(grid), list(grid.values()), marker="o", fillstyle="none", **style)
+    diverged = [rate for rate, objective in grid.items() if not np.isfinite(objective)]
+    top = [0.97] * len(diverged)
+    axis.plot(
+        diverged,
+        top,
+        "x",
+        color=style["color"],
+        transform=axis.get_xaxis_transform(),
+        clip_on=False,
+    )
+    for result in at_best_rate(group):
+        rate = result.settings.learning_rate
+        axis.plot(rate, result.final("objective"), marker="o", color=style["color"])
+
+
+def _finish(figure, path, title, notice):
+    figure.suptitle(title, fontsize=9, color="firebrick" if notice else "black")
+    figure.tight_layout()
+    # Without the date and the version the same records give the same file.
+    metadata = {"Software": None} if str(path).endswith(".png") else {"Date": None}
+    write_atomically(path, lambda file: figure.savefig(file, dpi=160, metadata=metadata))
+    plt.close(figure)
 
 
 def _title(groups, notice):
@@ -69,17 +122,17 @@ def _draw_group(axis, group, metric):
     points = np.unique(np.geomspace(1, length, 400).astype(int)) if length < 400 else None
     points = np.arange(length) if points is None else points - 1
     points = points[:: max(1, len(points) // 2000)]
-    colour = COLOURS.get((settings.model_name, settings.regularize), "#CC79A7")
-    style = {"color": colour, "linestyle": DASHES.get(settings.model_name, ":"), "linewidth": 1.4}
+    style = _style(settings)
     label = settings.model_name + LABELS[settings.regularize]
     axis.plot(points + 1, np.median(curves, axis=0)[points], label=label, **style)
     if len(group) > 1:
         low, high = curves.min(axis=0)[points], curves.max(axis=0)[points]
-        axis.fill_between(points + 1, low, high, color=colour, alpha=0.2, linewidth=0)
+        axis.fill_between(points + 1, low, high, color=style["color"], alpha=0.2, linewidth=0)
 
 
-def _save(figure, path):
-    # Without the date and the version the same records give the same file.
-    metadata = {"Software": None} if str(path).endswith(".png") else {"Date": None}
-    write_atomically(path, lambda file: figure.savefig(file, dpi=160, metadata=metadata))
-    plt.close(figure)
+def _style(settings):
+    return {
+        "color": COLOURS.get((settings.model_name, settings.regularize), "#CC79A7"),
+        "linestyle": DASHES.get(settings.model_name, ":"),
+        "linewidth": 1.4,
+    }

@@ -31,6 +31,20 @@ def non_negative(text):
     return int(text)
 
 
+def add_run_options(group):
+    """Options on how many runs of a network, and how long."""
+    group.add_argument("--seeds", type=non_negative, nargs="+", default=[0], metavar="SEED")
+    group.add_argument("--epochs", type=positive(int), default=10)
+
+
+def add_data_options(parser):
+    """Options on where the images come from."""
+    data = parser.add_argument_group("data")
+    data.add_argument("--dataset", choices=("auto", "mnist", "digits"), default="auto")
+    data.add_argument("--data-dir", help="prepared TFDS data (TFDS_DATA_DIR)")
+    data.add_argument("--archives", help="folder with the four MNIST archives")
+
+
 def add_machine_options(parser, output):
     """Options on where and how to compute, and where to leave the results."""
     machine = parser.add_argument_group("machine")
@@ -44,7 +58,6 @@ def add_machine_options(parser, output):
     )
     machine.add_argument("--output", default=output, help="folder of the runs (%(default)s)")
     machine.add_argument("--again", action="store_true", help="repeat finished runs")
-    machine.add_argument("--plot-only", action="store_true", help="redraw from the records")
 
 
 def choose_device(name):

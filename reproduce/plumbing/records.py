@@ -5,6 +5,7 @@ of each of its steps, timings), `outcome`. A line is appended whole and synced; 
 by a kill is ignored.
 """
 
+import gzip
 import hashlib
 import importlib.metadata
 import json
@@ -122,7 +123,7 @@ class Record:
 
     @classmethod
     def at(cls, path):
-        """The record in a folder, or the one that is the given file."""
+        """The record in a folder, or the one that is the given file (gzip if it ends in `.gz`)."""
         path = Path(path)
         record = cls(path.parent)
         record.path = path / "record.jsonl" if path.is_dir() else path
@@ -132,7 +133,10 @@ class Record:
         """All complete lines, as dictionaries; stops at the first that was cut off."""
         lines = []
         if self.path.is_file():
-            for text in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+            content = self.path.read_bytes()
+            if self.path.suffix == ".gz":
+                content = gzip.decompress(content)
+            for text in content.decode("utf-8", errors="replace").splitlines():
                 try:
                     lines.append(json.loads(text))
                 except json.JSONDecodeError:

@@ -91,6 +91,7 @@ def summarize(results, originals=None):
     summary = {
         "model": results[0].settings.model_name,
         "regularize": results[0].settings.regularize,
+        "learning_rate": results[0].settings.learning_rate,
         "seeds": [result.settings.seed for result in results],
         "epochs": results[0].settings.epochs,
         "steps": len(results[0].curves["objective"]),
@@ -114,6 +115,34 @@ def summarize(results, originals=None):
 def compare(originals, overparameterized):
     """Summaries of both models, paired by seed."""
     return [summarize(originals, originals), summarize(overparameterized, originals)]
+
+
+def best_rate(objectives):
+    """The learning rate of the lowest final objective; NaN stands for a run that diverged."""
+    return min(objectives, key=lambda rate: np.nan_to_num(objectives[rate], nan=np.inf))
+
+
+def rate_grid(group):
+    """Final objectives by learning rate, ascending, of a network's runs at its first seed."""
+    seed = group[0].settings.seed
+    found = {
+        result.settings.learning_rate: result.final("objective")
+        for result in group
+        if result.settings.seed == seed
+    }
+    return dict(sorted(found.items()))
+
+
+def at_best_rate(group):
+    """Those of a network's runs that have its best learning rate."""
+    best = best_rate(rate_grid(group))
+    return [result for result in group if result.settings.learning_rate == best]
+
+
+def summarize_tuned(groups):
+    """Summaries of networks at their best learning rates, beside the first network's runs."""
+    best = [at_best_rate(group) for group in groups]
+    return [summarize(group, best[0]) for group in best]
 
 
 def verdict(summary, original_steps):
@@ -141,6 +170,8 @@ def table(summaries):
     lines = ["| | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
     counts = [f"{summary['parameters']:,}" for summary in summaries]
     lines.append("| Parameters | " + " | ".join(counts) + " |")
+    rates = [f"{summary['learning_rate']:g}" for summary in summaries]
+    lines.append("| Learning rate | " + " | ".join(rates) + " |")
     for label, key, form in ROWS:
         cells = [_cell(summary.get(key), form) for summary in summaries]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")

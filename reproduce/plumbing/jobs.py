@@ -1,0 +1,42 @@
+"""What every script does around its runs: get ready, train or find the record, end in words."""
+
+import contextlib
+import sys
+
+import tensorflow as tf
+
+from plumbing import datasets, records, results
+from plumbing.options import choose_device
+from plumbing.training import train
+
+
+@contextlib.contextmanager
+def command(name):
+    """A command line whose problems that the user can mend end in one sentence."""
+    try:
+        yield
+    except (datasets.DataError, records.OutputError) as error:
+        sys.exit(f"{name}: error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("\nInterrupted. The same command goes on after the last finished epoch.")
+
+
+def prepare(options):
+    """Output folder and data that the options ask for, with the device chosen."""
+    tf.get_logger().setLevel("ERROR")  # a new network retraces; that is no reason for a warning
+    output = records.make_folder(options.output)
+    choose_device(options.device)
+    data = datasets.load_images(options.dataset, options.data_dir, options.archives)
+    print(f"Data: {data.source}")
+    if data.notice:
+        print(f"\n{'!' * 80}\n{data.notice}\n{'!' * 80}\n", file=sys.stderr)
+    return output, data
+
+
+def run(settings, data, output, again=False):
+    """Train one network, unless its finished run is on record; the result."""
+    folder = output / settings.run_name
+    print(f"{settings.model_name}, seed {settings.seed}: {folder}")
+    outcome = train(settings, data, folder, again).outcome()
+    print(f"  {outcome['status']}, test error {outcome['test_error_percent']:.2f} %")
+    return results.load(folder)
