@@ -3,9 +3,10 @@
     python reproduce/mnist_rates.py --seeds 0 1 2
 
 `mnist_cnn.py` compares the networks at the tutorial's learning rate, as the paper does. Here each
-gets its own: rates a factor of two apart around the tutorial's, at the first seed, until the best
-final objective is inside the grid; then the other seeds at the best rate. Runs go where those of
-`mnist_cnn.py` do, and what is recorded there is not repeated. About two hours on two CPU cores.
+gets its own: rates a factor of two apart, at the first seed, from the tutorial's on in the direction
+that lowers the final objective, until the best is inside the grid; then the other seeds at the best
+rate. Runs go where those of `mnist_cnn.py` do, and what is recorded there is not repeated. About
+two hours on two CPU cores.
 """
 
 import argparse
@@ -39,7 +40,7 @@ def parse(arguments=None):
         choices=MODELS,
         nargs="+",
         default=list(MODELS),
-        help="the original, and two matrices with the L2 term on their product or on each (all)",
+        help="original: the tutorial's; product, factors: two matrices, what the L2 term acts on",
     )
     add_run_options(experiment)
     add_data_options(parser)
@@ -50,18 +51,20 @@ def parse(arguments=None):
 def tune(final, start=TUTORIALS, factor=FACTOR):
     """Final objectives by learning rate, on a grid grown until the best is not at its edge.
 
+    The grid grows at the edge where the best is, upwards first.
+
     Args:
         final: function of a rate, the final objective there; NaN for a run that diverged.
-        start: the rate in the middle of the first three.
+        start: the first rate.
         factor: between neighbouring rates.
     """
-    found = {rate: final(rate) for rate in (start / factor, start, start * factor)}
+    found = {start: final(start)}
     while len(found) < MOST_RATES:
         best = results.best_rate(found)
-        if best == min(found):
-            found[best / factor] = final(best / factor)
-        elif best == max(found):
+        if best == max(found):
             found[best * factor] = final(best * factor)
+        elif best == min(found):
+            found[best / factor] = final(best / factor)
         else:
             break
     return found

@@ -9,7 +9,7 @@ MNIST_CNN = {
     ),
     "tuned_acceleration": (
         "As above, with the learning rate tuned for each network: rates a factor of two apart "
-        "around the tutorial's, the best by the final objective at the first seed and inside the "
+        "from the tutorial's on, the best by the final objective at the first seed and inside the "
         "grid, which is extended until it is; then all seeds at each network's best rate."
     ),
     "test_error": "At most 1.0 % after 10 epochs, mean over seeds, for both networks.",
