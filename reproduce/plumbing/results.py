@@ -118,8 +118,11 @@ def compare(originals, overparameterized):
 
 
 def best_rate(objectives):
-    """The learning rate of the lowest final objective; NaN stands for a run that diverged."""
-    return min(objectives, key=lambda rate: np.nan_to_num(objectives[rate], nan=np.inf))
+    """The learning rate of the lowest final objective, of several the lowest rate.
+
+    NaN stands for a run that diverged.
+    """
+    return min(objectives, key=lambda rate: (np.nan_to_num(objectives[rate], nan=np.inf), rate))
 
 
 def rate_grid(group):
