@@ -5,6 +5,12 @@ Overparameterization", ICML 2018.
 """
 
 from keras_overparam._version import __version__
+from keras_overparam.end_to_end import (
+    end_to_end_gradient,
+    end_to_end_spectrum,
+    end_to_end_step,
+    step_and_momentum,
+)
 from keras_overparam.factorization import (
     balanced_factors,
     balancedness_gap,
@@ -21,6 +27,10 @@ __all__ = [
     "balanced_factors",
     "balancedness_gap",
     "chain_product",
+    "end_to_end_gradient",
+    "end_to_end_spectrum",
+    "end_to_end_step",
     "identity_factors",
     "product_squared_norm",
+    "step_and_momentum",
 ]

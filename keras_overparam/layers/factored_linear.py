@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_overparam.checks import positive_integer
 from keras_overparam.factorization import (
     application_plans,
     chain_product,
@@ -89,8 +90,8 @@ class FactoredLinear(keras.layers.Layer):
         kernel_constraint=None,
         **kwargs,
     ):
-        self.units = _positive_integer("units", units)
-        self.depth = _positive_integer("depth", depth)
+        self.units = positive_integer("units", units)
+        self.depth = positive_integer("depth", depth)
         self.width = _checked_width(width, self.depth)
         if factorization not in FACTORIZATIONS:
             raise ValueError(
@@ -244,19 +245,13 @@ class FactoredLinear(keras.layers.Layer):
         }
 
 
-def _positive_integer(name, value):
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
-    return int(value)
-
-
 def _checked_width(width, depth):
     """None, an int, or a list of `depth − 1` ints (a list, as JSON gives it back)."""
     if width is None or isinstance(width, numbers.Integral):
-        return width if width is None else _positive_integer("width", width)
+        return width if width is None else positive_integer("width", width)
     if not isinstance(width, (list, tuple)) or len(width) != depth - 1:
         raise ValueError(
             "`width` must be None, a positive integer or one positive integer for each of the "
             f"depth − 1 = {depth - 1} hidden layers. Received: width={width!r}"
         )
-    return [_positive_integer("width", value) for value in width]
+    return [positive_integer("width", value) for value in width]

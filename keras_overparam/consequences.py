@@ -1,0 +1,188 @@
+"""Two consequences of the end-to-end rule: its memory of past gradients, and no regularizer has it.
+
+Arora, Cohen & Hazan 2018, Sections 4 and 6, and the blog post's warm-up.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from keras import ops
+
+from keras_overparam.checks import positive_integer
+from keras_overparam.end_to_end import end_to_end_gradient
+
+
+class GradientMemory(NamedTuple):
+    """Coefficients of a trajectory in its own past gradients, see `gradient_memory`."""
+
+    step_sizes: object
+    weights: object
+    start_weights: object
+
+
+def gradient_memory(scalars, slopes, learning_rate):
+    """Gradient descent over a vector times a scalar, as adaptive steps with memory.
+
+    Write `w = w₁ ω₂`, and let gradient descent of rate η train the vector `w₁` and the scalar `ω₂`.
+    Up to terms of order η², the product then moves by
+
+        w⁽ᵗ⁺¹⁾ = w⁽ᵗ⁾ − ρ⁽ᵗ⁾ ∇⁽ᵗ⁾ − γ⁽ᵗ⁾ w⁽ᵗ⁾,   ρ = η ω₂²,   γ = η (∂L/∂ω₂) / ω₂,
+
+    and since `w⁽ᵗ⁾` is itself made of past gradients, by a time-varying rate times the present
+    gradient plus a weighted memory of all past ones:
+
+        w⁽ᵗ⁺¹⁾ = w⁽ᵗ⁾ − ρ⁽ᵗ⁾ ∇⁽ᵗ⁾ − Σ_{τ<t} μ⁽ᵗ'τ⁾ ∇⁽τ⁾ − s⁽ᵗ⁾ w⁽⁰⁾,
+        μ⁽ᵗ'τ⁾ = −γ⁽ᵗ⁾ ρ⁽τ⁾ Π_{τ<i<t} (1 − γ⁽ⁱ⁾),   s⁽ᵗ⁾ = γ⁽ᵗ⁾ Π_{i<t} (1 − γ⁽ⁱ⁾).
+
+    The paper starts near zero and drops the last term.
+
+    Args:
+        scalars: `ω₂⁽ᵗ⁾` for t = 0 … T − 1, shape `(T,)`, none of them zero.
+        slopes: `∂L/∂ω₂ = ⟨∇L(w), w₁⟩` at the same times, shape `(T,)`.
+        learning_rate: η.
+
+    Returns:
+        A `GradientMemory`: step sizes ρ `(T,)`, weights μ `(T, T)` (zero from the diagonal on), and
+        start weights s `(T,)`.
+
+    Example:
+
+    >>> from keras_overparam.consequences import gradient_memory
+    >>> memory = gradient_memory([1.0, 2.0], [-1.0, -4.0], learning_rate=0.5)
+    >>> memory.step_sizes.__array__().tolist()
+    [0.5, 2.0]
+    >>> memory.weights.__array__().tolist()
+    [[0.0, 0.0], [0.5, 0.0]]
+
+    Reference:
+        Arora, Cohen & Hazan 2018, Section 4 (Observation 1 follows from it).
+    """
+    scalars, slopes = ops.convert_to_tensor(scalars), ops.convert_to_tensor(slopes)
+    step_sizes = learning_rate * scalars**2
+    pulls = learning_rate * slopes / scalars
+    # Row t of `kept`: what is left at time t of what entered at τ = −1 (the start), 0, …, T − 1.
+    steps = scalars.shape[0]
+    rows = [ops.one_hot(0, steps + 1, dtype=scalars.dtype)]
+    for time in range(1, steps):
+        entered = ops.one_hot(time, steps + 1, dtype=scalars.dtype)
+        rows.append(rows[-1] * (1 - pulls[time - 1]) + entered)
+    pulled = pulls[:, None] * ops.stack(rows)
+    return GradientMemory(step_sizes, -pulled[:, 1:] * step_sizes, pulled[:, 0])
+
+
+def trajectory_from_memory(start, gradients, memory):
+    """The trajectory that a memory of gradients stands for.
+
+    Args:
+        start: `w⁽⁰⁾`, shape `(d,)`.
+        gradients: `∇⁽⁰⁾ … ∇⁽ᵀ⁻¹⁾`, shape `(T, d)`.
+        memory: a `GradientMemory` of T steps.
+
+    Returns:
+        `w⁽⁰⁾ … w⁽ᵀ⁾`, shape `(T + 1, d)`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_overparam.consequences import gradient_memory, trajectory_from_memory
+    >>> memory = gradient_memory([1.0], [0.0], learning_rate=0.5)
+    >>> trajectory_from_memory(np.zeros(1), np.ones((1, 1)), memory).__array__().tolist()
+    [[0.0], [-0.5]]
+    """
+    dtype = memory.weights.dtype
+    start, gradients = (ops.cast(ops.convert_to_tensor(a), dtype) for a in (start, gradients))
+    steps = ops.matmul(memory.weights, gradients) + memory.step_sizes[:, None] * gradients
+    steps = steps + memory.start_weights[:, None] * start
+    return ops.concatenate([start[None], start - ops.cumsum(steps, axis=0)])
+
+
+def loop_integral(gradient, direction, inner, outer, depth, nodes=64):
+    """Line integral of the preconditioned gradient field along the paper's closed path.
+
+    The field is `F(w) = ‖w‖^{2−2/N} (∇L(w) + (N−1) Pr_w ∇L(w))`. Were it the gradient of a
+    regularized loss, of any regularizer whatever, its integral along every closed path would be
+    zero. The path runs straight from `−R e` to `−r e`, along a half circle of radius `r` to `r e`,
+    straight to `R e` and along a half circle of radius `R` back.
+
+    Args:
+        gradient: function from points `(n, d)` to the loss's gradients there, `(n, d)`.
+        direction: `e`, a vector of size d ≥ 2; the paper takes that of `∇L(0)`.
+        inner: the radius r > 0.
+        outer: the radius R > r.
+        depth: number of factors, N ≥ 1. Depth 1 is the control: its field is `∇L` itself.
+        nodes: Gauss–Legendre nodes on each of the four parts.
+
+    Returns:
+        The integral, a scalar tensor.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_overparam.consequences import loop_integral
+    >>> slope = np.array([3.0, 4.0])
+    >>> for depth in (1, 2, 3):
+    ...     integral = loop_integral(lambda w: 0 * w + slope, slope, 0.5, 1.0, depth)
+    ...     print(depth, round(abs(float(integral)), 6))
+    1 0.0
+    2 0.0
+    3 2.290214
+
+    Reference:
+        Arora, Cohen & Hazan 2018, Theorem 2 and its proof.
+    """
+    depth = positive_integer("depth", depth)
+    points, tangents = _closed_path(np.asarray(direction, "float64"), inner, outer, nodes)
+    slopes = ops.convert_to_tensor(gradient(points))
+    field = end_to_end_gradient(points[..., None], slopes[..., None], depth)[..., 0]
+    return ops.sum(field * ops.cast(tangents, field.dtype))
+
+
+def constant_gradient_loop_integral(slope, inner, outer, depth):
+    """Closed form of `loop_integral` for a loss of constant gradient `g`.
+
+    With `p = 3 − 2/N`: `2 ⟨g, e⟩ (R^p − r^p) (N − 1)(N − 2) / (3N − 2)`. It is what the integral
+    tends to, relatively, for any loss near `w = 0`; not zero for N > 2, which proves the theorem.
+
+    Args:
+        slope: `⟨g, e⟩`.
+        inner: the radius r.
+        outer: the radius R.
+        depth: number of factors, N ≥ 1.
+
+    Example:
+
+    >>> from keras_overparam.consequences import constant_gradient_loop_integral
+    >>> round(constant_gradient_loop_integral(5.0, 0.5, 1.0, depth=3), 6)
+    2.290214
+
+    Reference:
+        Arora, Cohen & Hazan 2018, proof of Theorem 2.
+    """
+    depth = positive_integer("depth", depth)
+    power = 3 - 2 / depth
+    share = (depth - 1) * (depth - 2) / (3 * depth - 2)
+    return 2 * slope * (outer**power - inner**power) * share
+
+
+def _closed_path(direction, inner, outer, nodes):
+    """Points `(4·nodes, d)` of the path and, as large as their quadrature weights, tangents."""
+    along = direction / np.linalg.norm(direction)
+    across = np.eye(len(along))[np.argmin(np.abs(along))]
+    across = across - (across @ along) * along
+    across = across / np.linalg.norm(across)
+    place, weight = np.polynomial.legendre.leggauss(nodes)
+    place, weight = (place[:, None] + 1) / 2, weight[:, None] / 2
+    angle = np.pi * place
+    length = outer - inner
+    line = along * np.ones_like(place)
+    out = np.cos(angle) * along, np.sin(angle) * across
+    turn = np.pi * (-np.sin(angle) * along + np.cos(angle) * across)
+    points = [
+        (place * length - outer) * line,
+        inner * (out[1] - out[0]),
+        (place * length + inner) * line,
+        outer * (out[0] + out[1]),
+    ]
+    backwards = np.pi * (np.sin(angle) * along + np.cos(angle) * across)
+    tangents = [length * line, inner * backwards, length * line, outer * turn]
+    return np.concatenate(points), np.concatenate([weight * tangent for tangent in tangents])

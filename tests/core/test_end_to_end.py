@@ -1,0 +1,297 @@
+"""The end-to-end rule: its definition, its symmetries, and the factors that it stands for."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_overparam import (
+    balanced_factors,
+    chain_product,
+    end_to_end_gradient,
+    end_to_end_spectrum,
+    end_to_end_step,
+    step_and_momentum,
+)
+from keras_overparam.end_to_end import unit_step_norm
+
+DEPTHS = st.integers(1, 8)
+SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 9))
+SEEDS = st.integers(0, 2**32 - 1)
+SCALES = st.sampled_from([1e-3, 1.0, 30.0])
+
+
+def random_pair(shape, seed, scale=1.0):
+    rng = np.random.default_rng(seed)
+    return scale * rng.normal(size=shape), rng.normal(size=shape)
+
+
+def numpy(tensor):
+    return keras.ops.convert_to_numpy(tensor)
+
+
+def power(matrix, exponent):
+    """Fractional power of a positive semidefinite matrix; exponent 0 is the identity."""
+    if exponent == 0:
+        return np.eye(len(matrix))
+    values, vectors = np.linalg.eigh(matrix)
+    values[values < 1e-13 * values.max()] = 0  # rounding, which a small exponent would magnify
+    return (vectors * values**exponent) @ vectors.T
+
+
+def textbook(kernel, gradient, depth):
+    """The rule as the paper writes it, term by term in float64."""
+    kernel, gradient = np.asarray(kernel, "float64"), np.asarray(gradient, "float64")
+    return sum(
+        power(kernel @ kernel.T, (depth - j) / depth)
+        @ gradient
+        @ power(kernel.T @ kernel, (j - 1) / depth)
+        for j in range(1, depth + 1)
+    )
+
+
+def by_singular_values(kernel, gradient, depth):
+    """The same from a full float64 SVD, which keeps small singular values that a Gram loses."""
+    left, singular, right = np.linalg.svd(np.asarray(kernel, "float64"))
+    rows, columns = (np.zeros(size) for size in kernel.shape)
+    rows[: len(singular)] = columns[: len(singular)] = singular ** (2 / depth)
+    weights = sum(
+        np.multiply.outer(rows ** (depth - j), columns ** (j - 1)) for j in range(1, depth + 1)
+    )
+    return left @ (weights * (left.T @ np.asarray(gradient, "float64") @ right.T)) @ right
+
+
+def relative_error(found, expected):
+    return np.linalg.norm(numpy(found) - expected) / np.linalg.norm(expected)
+
+
+def with_condition(shape, condition, seed=0):
+    """A kernel whose singular values are spread evenly over decades."""
+    left, _, right = np.linalg.svd(np.random.default_rng(seed).normal(size=shape), False)
+    return (left * np.geomspace(1, 1 / condition, min(shape))) @ right
+
+
+# The definition ---------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=100)
+@given(shape=SHAPES, depth=DEPTHS, seed=SEEDS, scale=SCALES)
+def test_the_rule_is_the_sum_of_fractional_powers(shape, depth, seed, scale):
+    kernel, gradient = random_pair(shape, seed, scale)
+    expected = by_singular_values(kernel, gradient, depth)
+    found = numpy(end_to_end_gradient(kernel, gradient, depth))
+    assert found.dtype == "float64"
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("depth", range(1, 9))
+@pytest.mark.parametrize("shape", [(40, 12), (12, 40), (20, 20), (30, 1), (1, 30)])
+def test_float32_is_close_to_the_textbook_in_float64(shape, depth):
+    kernel = with_condition(shape, 10).astype("float32")
+    gradient = random_pair(shape, 1)[1].astype("float32")
+    found = end_to_end_gradient(kernel, gradient, depth)
+    assert numpy(found).dtype == "float32"
+    assert relative_error(found, textbook(kernel, gradient, depth)) < 1e-5
+
+
+@pytest.mark.parametrize("depth", range(2, 9))
+@pytest.mark.parametrize("shape", [(300, 100), (100, 300), (128, 128)])
+def test_float32_at_condition_number_a_million(shape, depth):
+    kernel = with_condition(shape, 1e6).astype("float32")
+    gradient = random_pair(shape, 1)[1].astype("float32")
+    found = end_to_end_gradient(kernel, gradient, depth)
+    assert relative_error(found, by_singular_values(kernel, gradient, depth)) < 1e-3
+
+
+@pytest.mark.parametrize("depth", range(2, 9))
+@pytest.mark.parametrize("shape", [(12, 7), (7, 12), (9, 9)])
+@pytest.mark.parametrize("rank", [0, 1, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rank_deficient_kernels(shape, depth, rank, dtype):
+    rng = np.random.default_rng(rank)
+    kernel = (rng.normal(size=(shape[0], rank)) @ rng.normal(size=(rank, shape[1]))).astype(dtype)
+    gradient = rng.normal(size=shape).astype(dtype)
+    found = numpy(end_to_end_gradient(kernel, gradient, depth))
+    expected = by_singular_values(kernel, gradient, depth)
+    assert np.all(np.isfinite(found))
+    # What rounding leaves of a zero singular value comes back with its 2/N-th power.
+    tolerance = 3 * np.finfo(dtype).eps ** (2 / max(depth, 2)) * max(np.abs(expected).max(), 1e-30)
+    np.testing.assert_allclose(found, expected, atol=max(tolerance, 1e-6), rtol=1e-3)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 8])
+def test_repeated_singular_values(depth):
+    kernel, gradient = 2 * np.eye(5)[:, :3], random_pair((5, 3), 0)[1]
+    expected = by_singular_values(kernel, gradient, depth)
+    np.testing.assert_allclose(end_to_end_gradient(kernel, gradient, depth), expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e-12, 1e12])
+@pytest.mark.parametrize("shape", [(6, 4), (5, 1)])
+@pytest.mark.parametrize("depth", [2, 3, 8])
+def test_never_not_a_number(scale, shape, depth):
+    kernel, gradient = (a.astype("float32") for a in random_pair(shape, 3, scale))
+    assert np.all(np.isfinite(numpy(end_to_end_gradient(kernel, gradient, depth))))
+
+
+def test_zero_is_a_saddle_but_for_depth_one():
+    gradient = np.ones((4, 3))
+    zero = np.zeros((4, 3))
+    np.testing.assert_array_equal(numpy(end_to_end_gradient(zero, gradient, 1)), gradient)
+    for depth in (2, 5):
+        np.testing.assert_array_equal(numpy(end_to_end_gradient(zero, gradient, depth)), zero)
+
+
+# Symmetries -------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=40)
+@given(shape=SHAPES, depth=DEPTHS, seed=SEEDS)
+def test_transposition_and_rotation(shape, depth, seed):
+    kernel, gradient = random_pair(shape, seed)
+    update = numpy(end_to_end_gradient(kernel, gradient, depth))
+    np.testing.assert_allclose(
+        end_to_end_gradient(kernel.T, gradient.T, depth), update.T, rtol=1e-7, atol=1e-9
+    )
+    left, right = (np.linalg.qr(random_pair((size, size), seed)[1])[0] for size in shape)
+    rotated = end_to_end_gradient(left @ kernel @ right, left @ gradient @ right, depth)
+    np.testing.assert_allclose(rotated, left @ update @ right, rtol=1e-6, atol=1e-7)
+
+
+@settings(deadline=None, max_examples=40)
+@given(shape=SHAPES, depth=DEPTHS, seed=SEEDS)
+def test_linear_in_the_gradient_and_homogeneous_in_the_kernel(shape, depth, seed):
+    kernel, gradient = random_pair(shape, seed)
+    other = random_pair(shape, seed + 1)[1]
+    update = numpy(end_to_end_gradient(kernel, gradient, depth))
+    both = end_to_end_gradient(kernel, 2 * gradient - other, depth)
+    expected = 2 * update - numpy(end_to_end_gradient(kernel, other, depth))
+    np.testing.assert_allclose(both, expected, rtol=1e-7, atol=1e-8)
+    scaled = end_to_end_gradient(3 * kernel, gradient, depth)
+    np.testing.assert_allclose(scaled, 3 ** (2 - 2 / depth) * update, rtol=1e-7, atol=1e-8)
+
+
+@settings(deadline=None, max_examples=40)
+@given(size=st.integers(2, 12), depth=DEPTHS, seed=SEEDS)
+def test_one_output_formula_is_the_matrix_formula(size, depth, seed):
+    kernel, gradient = random_pair((size, 1), seed)
+    column = numpy(end_to_end_gradient(kernel, gradient, depth))
+    # Two copies side by side are a rank-one matrix: the kernel turned into its first column.
+    turn = np.array([[0.6, 0.8], [-0.8, 0.6]])
+    matrix = numpy(
+        end_to_end_gradient(
+            np.hstack([kernel, 0 * kernel]) @ turn,
+            np.hstack([gradient, 0 * gradient]) @ turn,
+            depth,
+        )
+    )
+    np.testing.assert_allclose((matrix @ turn.T)[:, :1], column, rtol=1e-5, atol=1e-6)
+    step, momentum = step_and_momentum(kernel, gradient, depth)
+    np.testing.assert_allclose(step * (gradient + momentum), column, rtol=1e-10)
+    norm = np.linalg.norm(kernel)
+    np.testing.assert_allclose(numpy(step).item(), norm ** (2 - 2 / depth), rtol=1e-10)
+    projection = kernel * (kernel.T @ gradient) / norm**2
+    np.testing.assert_allclose(momentum, (depth - 1) * projection, rtol=1e-8, atol=1e-10)
+
+
+def test_leading_axes():
+    kernels, gradients = random_pair((2, 3, 6, 4), 0)
+    found = numpy(end_to_end_gradient(kernels, gradients, 3))
+    for index in itertools.product(range(2), range(3)):
+        expected = by_singular_values(kernels[index], gradients[index], 3)
+        np.testing.assert_allclose(found[index], expected, rtol=1e-7, atol=1e-9)
+    columns = numpy(end_to_end_gradient(kernels[..., :1], gradients[..., :1], 3))
+    expected = by_singular_values(kernels[1, 2][:, :1], gradients[1, 2][:, :1], 3)
+    np.testing.assert_allclose(columns[1, 2], expected, rtol=1e-9)
+
+
+# The spectrum -----------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=30)
+@given(shape=SHAPES, depth=DEPTHS, seed=SEEDS)
+def test_spectrum(shape, depth, seed):
+    kernel, _ = random_pair(shape, seed)
+    eigenvalues, left, right = map(numpy, end_to_end_spectrum(kernel, depth))
+    assert eigenvalues.shape == shape
+    for r, s in {(0, 0), (shape[0] - 1, 0), (0, shape[1] - 1), (shape[0] - 1, shape[1] - 1)}:
+        vector = np.outer(left[:, r], right[:, s])
+        image = by_singular_values(kernel, vector, depth)
+        np.testing.assert_allclose(image, eigenvalues[r, s] * vector, rtol=1e-6, atol=1e-8)
+
+
+# What it stands for -----------------------------------------------------------------------------
+
+
+def factored_step(kernel, gradient, learning_rate, depth, width, weight_decay=0.0):
+    """Product after one step of gradient descent on balanced factors."""
+    factors = balanced_factors(kernel, depth, width)
+    moved = []
+    for index, factor in enumerate(factors):
+        before = np.eye(kernel.shape[0])
+        for other in factors[:index]:
+            before = before @ other
+        after = np.eye(factor.shape[1])
+        for other in factors[index + 1 :]:
+            after = after @ other
+        slope = before.T @ gradient @ after.T + weight_decay * factor
+        moved.append(factor - learning_rate * slope)
+    return chain_product(moved)
+
+
+@pytest.mark.parametrize("depth", [2, 3, 5])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.3])
+def test_gradient_descent_on_factors_is_the_rule_up_to_the_square_of_the_step(depth, weight_decay):
+    kernel, gradient = random_pair((6, 4), depth)
+    rates = np.geomspace(1e-5, 1e-3, 5)
+    differences = [
+        np.linalg.norm(
+            factored_step(kernel, gradient, rate, depth, None, weight_decay)
+            - numpy(end_to_end_step(kernel, gradient, rate, depth, weight_decay))
+        )
+        for rate in rates
+    ]
+    slope = np.polyfit(np.log(rates), np.log(differences), 1)[0]
+    assert slope == pytest.approx(2, abs=0.05)
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4])
+def test_hidden_widths_do_not_matter(depth):
+    target = random_pair((6, 3), 7)[0]
+    ends = []
+    for width in (3, 4, 9):
+        factors = balanced_factors(random_pair((6, 3), 8)[0], depth, width)
+        for _ in range(200):
+            product = chain_product(factors)
+            moved = []
+            for index, factor in enumerate(factors):
+                before = chain_product([np.eye(6), *factors[:index]])
+                after = chain_product([*factors[index + 1 :], np.eye(3)])
+                moved.append(factor - 0.01 * before.T @ (product - target) @ after.T)
+            factors = moved
+        ends.append(chain_product(factors))
+    np.testing.assert_allclose(ends[1], ends[0], rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(ends[2], ends[0], rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("depth", [2, 3, 8])
+def test_unit_step_norm(depth):
+    kernel = unit_step_norm(depth) * np.eye(3)
+    largest = numpy(end_to_end_spectrum(kernel, depth).eigenvalues).max()
+    assert largest == pytest.approx(1.0)
+
+
+# Errors -----------------------------------------------------------------------------------------
+
+
+def test_bad_arguments_are_one_clear_sentence():
+    kernel = np.ones((3, 2))
+    with pytest.raises(ValueError, match=r"`depth` must be a positive integer. Received: depth=0"):
+        end_to_end_gradient(kernel, kernel, 0)
+    with pytest.raises(ValueError, match=r"must have the same shape. Received: \(3, 2\) and \(2,"):
+        end_to_end_gradient(kernel, kernel.T, 2)
+    with pytest.raises(ValueError, match=r"must have one output or one input. Received: kernel of"):
+        step_and_momentum(kernel, kernel, 2)
