@@ -5,15 +5,22 @@ with the four original archives, a download. TFDS stores the examples shuffled; 
 archives is restored here, so that "the first n images" means what it means everywhere else.
 """
 
-import contextlib
 import hashlib
-import io
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from plumbing.sources import (
+    NEARBY_ARCHIVES,
+    DataError,
+    DownloadFailed,
+    Source,
+    data_folder,
+    import_tfds,
+    named_archives,
+    probe,
+)
 
 DATASETS = ("auto", "mnist", "digits")
 VERSION = "3.0.1"
@@ -26,17 +33,7 @@ ARCHIVE_MD5 = {
 # `digest` and `digest_any_order` of MNIST, computed from the archives themselves.
 MNIST_DIGEST = "bab833be44432887b8367c256dc3f6f37f73632c1eabcb1cbc894e04f779a312"
 MNIST_DIGEST_ANY_ORDER = "adb567574fe7fb5b95c57b68ebd03c3533913f0387530f619d797b8045684dd5"
-NEARBY_ARCHIVES = Path(__file__).resolve().parents[3] / "shared" / "data"
-PROBE_SECONDS = 5.0
 DIGITS_TEST_COUNT = 297
-
-
-class DataError(Exception):
-    """The images cannot be had as asked; the message says what to do about it."""
-
-
-class _DownloadFailed(Exception):
-    """MNIST was neither prepared nor in archives, and could not be downloaded."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,14 +80,13 @@ def load_images(dataset="auto", data_dir=None, archives=None):
         raise DataError(f"`dataset` must be one of {DATASETS}. Received: dataset={dataset!r}")
     if dataset == "digits":
         return _load_digits("asked for")
-    data_dir = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
-    data_dir = data_dir.expanduser()
+    data_dir = data_folder(data_dir)
     try:
-        origin = _ensure_prepared(data_dir, archives or os.environ.get("KERAS_OVERPARAM_ARCHIVES"))
-    except _DownloadFailed as error:
+        origin = SOURCE.ensure_prepared(data_dir, named_archives(archives), NEARBY_ARCHIVES)
+    except DownloadFailed as error:
         if dataset == "auto":
             return _load_digits(f"the download failed with {error}")
-        raise DataError(_ways_out(data_dir, error)) from error
+        raise DataError(SOURCE.ways_out(data_dir, error)) from error
     return _load_mnist(data_dir, origin)
 
 
@@ -138,124 +134,45 @@ def file_positions(split, count):
     return np.argsort(stored)
 
 
-def _import_tfds():
-    """Imports TFDS without the information lines that TensorFlow logs."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    import tensorflow_datasets
-
-    return tensorflow_datasets
-
-
-def _prepared_folder(data_dir):
-    return data_dir / "mnist" / VERSION
-
-
-def _ensure_prepared(data_dir, archives):
-    """Has TFDS prepare MNIST in `data_dir` unless it is there; returns the origin as a phrase."""
-    if archives:
-        # Checked even where prepared data makes them needless: what a user names must be right.
-        check_archives(archives)
-    if _prepared_folder(data_dir).exists():
-        return "prepared data"
-    if not archives and all((NEARBY_ARCHIVES / name).exists() for name in ARCHIVE_MD5):
-        archives = NEARBY_ARCHIVES
-        check_archives(archives)
-    if archives:
-        _prepare(data_dir, archives)
-        return "prepared from archives"
-    _download(data_dir)
-    return "downloaded"
-
-
-def _download(data_dir):
-    """Downloads and prepares MNIST, or raises `_DownloadFailed` leaving nothing behind."""
-    tfds = _import_tfds()
-    import requests
-    from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
-
-    failures = (
-        requests.RequestException,
-        tfds.download.DownloadError,
-        NonMatchingChecksumError,
-    )
-    try:
-        _probe_network()
-        _prepare(data_dir)
-    except failures as error:
-        with contextlib.suppress(OSError):
-            (data_dir / "mnist").rmdir()  # TFDS leaves it behind, empty
-        raise _DownloadFailed(type(error).__name__) from error
-
-
 def _probe_network():
-    """Raises within seconds when there is no network, which TFDS would retry for minutes."""
-    import requests
     from tensorflow_datasets.image_classification import MNIST
 
-    url = MNIST.URL + next(iter(ARCHIVE_MD5))
-    requests.head(url, timeout=PROBE_SECONDS, allow_redirects=True).raise_for_status()
+    probe(MNIST.URL + next(iter(ARCHIVE_MD5)))
 
 
-def _prepare(data_dir, archives=None):
-    """Has TFDS write MNIST into `data_dir`, from `archives` or, without them, from the network.
+class _Mnist(Source):
+    name = "mnist"
+    version = VERSION
+    title = "MNIST"
+    wanted = "the four archives"
 
-    TFDS writes into a folder of its own and renames it at the end, so that an interruption leaves
-    no half-written data. Downloads and unpacked files go to a scratch folder: TFDS would keep
-    them, and reuse the unpacked ones by name without looking inside.
-    """
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="incomplete.mnist.", dir=data_dir) as scratch:
-            _run_tfds(data_dir, archives, scratch)
-    except OSError as error:
-        if not _is_local(error):
-            raise
-        raise DataError(
-            f"MNIST could not be written to {data_dir} ({error}); "
-            "set TFDS_DATA_DIR or --data-dir to a folder that can be written."
-        ) from error
+    def holds_archives(self, folder):
+        return all((Path(folder) / name).exists() for name in ARCHIVE_MD5)
 
+    def check_archives(self, folder):
+        check_archives(folder)
 
-def _run_tfds(data_dir, archives, scratch):
-    tfds = _import_tfds()
-    config = tfds.download.DownloadConfig(
-        manual_dir=archives, extract_dir=Path(scratch) / "extracted", try_download_gcs=False
-    )
-    builder = tfds.builder(f"mnist:{VERSION}", data_dir=data_dir)
-    # TFDS prints its messages; the progress bars go to stderr and stay.
-    with contextlib.redirect_stdout(io.StringIO()):
-        builder.download_and_prepare(download_dir=scratch, download_config=config)
+    def probe_network(self):
+        _probe_network()
+
+    def builder(self, data_dir):
+        return import_tfds().builder(f"mnist:{VERSION}", data_dir=data_dir)
 
 
-def _is_local(error):
-    """Tells a file error from a network error, which `requests` makes an `OSError` too."""
-    import requests
-
-    return not isinstance(error, requests.RequestException)
+SOURCE = _Mnist()
 
 
 def _load_mnist(data_dir, origin):
     """Reads, checks and reorders the prepared MNIST in `data_dir`."""
-    folder = _prepared_folder(data_dir)
-    try:
-        splits = [_read_split(data_dir, split) for split in ("train", "test")]
-    except Exception as error:  # whatever TFDS and TensorFlow raise on damaged files
-        raise DataError(_damaged(folder, f"reading failed with {type(error).__name__}")) from error
-    order, splits = _restore_order(splits, folder)
+    splits = [_read_split(data_dir, split) for split in ("train", "test")]
+    order, splits = _restore_order(splits, SOURCE.prepared_folder(data_dir))
     return _image_data("mnist", f"TFDS mnist {VERSION}, {origin}", order, splits)
 
 
 def _read_split(data_dir, split):
     """Returns the images and labels of `split` in the order in which TFDS stored them."""
-    tfds = _import_tfds()
-    # One shard after the other, and no copy of the data set in TensorFlow's cache.
-    config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
-    builder = tfds.builder(f"mnist:{VERSION}", data_dir=data_dir)
-    stored = builder.as_dataset(split=split, batch_size=1000, read_config=config)
-    batches = list(tfds.as_numpy(stored))
-    images = np.concatenate([batch["image"] for batch in batches])
-    labels = np.concatenate([batch["label"] for batch in batches])
-    return images, labels.astype(np.int32)
+    columns = SOURCE.read(data_dir, split)
+    return columns["image"], columns["label"].astype(np.int32)
 
 
 def _restore_order(splits, folder):
@@ -269,7 +186,7 @@ def _restore_order(splits, folder):
     # Another version of TFDS may shuffle otherwise: the same images are still MNIST.
     if digest_any_order(splits) == MNIST_DIGEST_ANY_ORDER:
         return "tfds", splits
-    raise DataError(_damaged(folder, f"its digest is {digest(restored)[:16]}"))
+    raise DataError(SOURCE.damaged(folder, f"its digest is {digest(restored)[:16]}"))
 
 
 def _load_digits(reason):
@@ -314,19 +231,4 @@ def _image_data(name, source, order, splits, notice=None):
         test_labels=test_labels,
         digest=digest(splits)[:16],
         notice=notice,
-    )
-
-
-def _damaged(folder, finding):
-    return (
-        f"The prepared data in {folder} is not MNIST or is damaged ({finding}); "
-        "delete that folder and run again."
-    )
-
-
-def _ways_out(data_dir, error):
-    return (
-        f"MNIST is not prepared in {data_dir}, no archives were named, and the download failed "
-        f"with {error}: set TFDS_DATA_DIR or --data-dir to prepared data, name a folder with the "
-        "four archives by --archives DIR or KERAS_OVERPARAM_ARCHIVES, or connect to a network."
     )
