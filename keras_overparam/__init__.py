@@ -19,8 +19,10 @@ from keras_overparam.factorization import (
     product_squared_norm,
 )
 from keras_overparam.layers import FactoredDense, FactoredLinear
+from keras_overparam.optimizers import EndToEnd
 
 __all__ = [
+    "EndToEnd",
     "FactoredDense",
     "FactoredLinear",
     "__version__",

@@ -36,15 +36,26 @@ class Spectrum(NamedTuple):
     right: object
 
 
-class Decomposition(NamedTuple):
-    """Singular values and vectors of a kernel with at least as many rows as columns.
+class Preconditioner(NamedTuple):
+    """The rule's preconditioner at a kernel of m ≥ n rows and columns, ready to be applied.
 
-    `left` has the kernel's shape; its columns at singular values of zero are zero.
+    With `K = U Σ Vᵀ` and `a = σ^{2/N}`, the preconditioned gradient is
+
+        U [C ∘ (Uᵀ G V)] Vᵀ + G M,    C_rs = Σ_{j<N} a_r^{N−j} a_s^{j−1},    M = V diag(a^{N−1}) Vᵀ.
+
+    The terms `j < N` act on the range of `K` only, so that U needs no more columns than K.
+
+    Attributes:
+        left: U, of the kernel's shape `(…, m, n)`; columns at singular values of zero are zero.
+        coefficients: C, of shape `(…, n, n)`.
+        right: V, of shape `(…, n, n)`.
+        outer: M, of shape `(…, n, n)`.
     """
 
     left: object
-    singular: object
+    coefficients: object
     right: object
+    outer: object
 
 
 def end_to_end_gradient(kernel, gradient, depth):
@@ -89,23 +100,54 @@ def end_to_end_gradient(kernel, gradient, depth):
         return step_size * (gradient + projection)
     if kernel.shape[-2] < kernel.shape[-1]:  # the rule keeps its form under transposition
         return _transpose(end_to_end_gradient(_transpose(kernel), _transpose(gradient), depth))
-    return precondition(decompose(kernel, depth), gradient, depth)
+    return precondition(preconditioner(kernel, depth), gradient)
 
 
-def decompose(kernel, depth=2):
-    """Decomposition of a kernel with at least as many rows as columns, through its Gram matrix.
+def preconditioner(kernel, depth):
+    """The rule's preconditioner at a kernel, which `precondition` applies to gradients.
+
+    Args:
+        kernel: tensor of shape `(…, m, n)`, `m ≥ n`.
+        depth: number of factors, N ≥ 2.
+
+    Returns:
+        A `Preconditioner`.
+    """
+    left, singular, right = _decompose(kernel, depth)
+    root = singular ** (2.0 / depth)
+    powers = [ops.ones_like(root)]
+    for _ in range(depth - 1):
+        powers.append(powers[-1] * root)
+    # C is a sum of N − 1 outer products.
+    falling, rising = powers[:0:-1], powers[:-1]
+    coefficients = ops.matmul(ops.stack(falling, axis=-1), ops.stack(rising, axis=-2))
+    outer = ops.matmul(right * powers[-1][..., None, :], _transpose(right))
+    return Preconditioner(left, coefficients, right, outer)
+
+
+def precondition(preconditioner, gradient):
+    """Apply a preconditioner to a gradient.
+
+    Args:
+        preconditioner: a `Preconditioner`.
+        gradient: tensor of the shape of the kernel it belongs to.
+
+    Returns:
+        Tensor of the same shape.
+    """
+    left, coefficients, right, outer = preconditioner
+    inner = ops.matmul(ops.matmul(_transpose(left), gradient), right)
+    ranged = ops.matmul(coefficients * inner, _transpose(right))
+    return ops.matmul(left, ranged) + ops.matmul(gradient, outer)
+
+
+def _decompose(kernel, depth):
+    """Singular values and vectors `U, σ, V` of a kernel, through its Gram matrix.
 
     A Gram matrix squares the condition number: right singular vectors whose singular values are
     below `√ε ‖K‖` come out mixed. The singular values are therefore measured on the kernel itself,
     `σ_r = ‖K v_r‖`; and where fractional powers magnify what is small, from depth 3 on, and there
     is something that small, the mixed vectors are decomposed again among themselves.
-
-    Args:
-        kernel: tensor of shape `(…, m, n)`, `m ≥ n`.
-        depth: depth that the decomposition is for.
-
-    Returns:
-        A `Decomposition`.
     """
     scale = _largest_magnitude(kernel)
     kernel = kernel / scale
@@ -118,7 +160,7 @@ def decompose(kernel, depth=2):
     resolved = singular > 2 * _epsilon(kernel) * _norm(singular, axis=-1)
     singular = ops.where(resolved, singular, 0)
     left = ops.where(resolved, left / ops.where(resolved, singular, 1), 0)
-    return Decomposition(left, ops.squeeze(singular * scale, -2), right)
+    return left, ops.squeeze(singular * scale, -2), right
 
 
 def _unmixed(kernel, left, right):
@@ -149,36 +191,6 @@ def _decompose_small(left, right, below):
     diagonal = ops.where(small[..., 0, :], 0, apart)
     matrix = _gram(columns) + diagonal[..., None, :] * ops.eye(size, dtype=right.dtype)
     return ops.matmul(right, ops.linalg.eigh(matrix)[1])
-
-
-def precondition(decomposition, gradient, depth):
-    """The rule's preconditioner at a decomposed kernel, applied to a gradient.
-
-    With `K = U Σ Vᵀ`, `a = σ^{2/N}`, and the terms `j < N` acting only on the range of `U`,
-
-        U [C ∘ (Uᵀ G V)] Vᵀ + G V diag(a^{N−1}) Vᵀ,    C_rs = Σ_{j<N} a_r^{N−j} a_s^{j−1}.
-
-    Args:
-        decomposition: a `Decomposition` of the kernel.
-        gradient: tensor of the kernel's shape.
-        depth: number of factors, N ≥ 2.
-
-    Returns:
-        Tensor of the kernel's shape.
-    """
-    left, singular, right = decomposition
-    root = singular ** (2.0 / depth)
-    powers = [ops.ones_like(root)]
-    for _ in range(depth - 1):
-        powers.append(powers[-1] * root)
-    # C is a sum of depth − 1 outer products.
-    coefficients = ops.matmul(
-        ops.stack(powers[:0:-1], axis=-1), ops.stack(powers[: depth - 1], axis=-2)
-    )
-    inner = ops.matmul(ops.matmul(_transpose(left), gradient), right)
-    ranged = ops.matmul(coefficients * inner, _transpose(right))
-    outer = ops.matmul(right * powers[-1][..., None, :], _transpose(right))
-    return ops.matmul(left, ranged) + ops.matmul(gradient, outer)
 
 
 def step_and_momentum(kernel, gradient, depth):

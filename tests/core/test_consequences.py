@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_overparam.consequences import (
@@ -52,7 +52,6 @@ def test_memory_reconstructs_gradient_descent_up_to_the_square_of_the_step(power
     assert errors[0] < 1e-8
 
 
-@settings(deadline=None, max_examples=30)
 @given(steps=st.integers(1, 12), seed=st.integers(0, 1000))
 def test_memory_is_the_recursion_written_out(steps, seed):
     rng = np.random.default_rng(seed)

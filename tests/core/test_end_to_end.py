@@ -5,7 +5,7 @@ import itertools
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_overparam import (
@@ -19,7 +19,8 @@ from keras_overparam import (
 from keras_overparam.end_to_end import unit_step_norm
 
 DEPTHS = st.integers(1, 8)
-SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 9))
+# A fixed choice of shapes: JAX compiles anew for each.
+SHAPES = st.sampled_from([(1, 1), (5, 1), (1, 4), (2, 2), (6, 6), (9, 3), (3, 8)])
 SEEDS = st.integers(0, 2**32 - 1)
 SCALES = st.sampled_from([1e-3, 1.0, 30.0])
 
@@ -77,7 +78,6 @@ def with_condition(shape, condition, seed=0):
 # The definition ---------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=100)
 @given(shape=SHAPES, depth=DEPTHS, seed=SEEDS, scale=SCALES)
 def test_the_rule_is_the_sum_of_fractional_powers(shape, depth, seed, scale):
     kernel, gradient = random_pair(shape, seed, scale)
@@ -88,7 +88,7 @@ def test_the_rule_is_the_sum_of_fractional_powers(shape, depth, seed, scale):
 
 
 @pytest.mark.parametrize("depth", range(1, 9))
-@pytest.mark.parametrize("shape", [(40, 12), (12, 40), (20, 20), (30, 1), (1, 30)])
+@pytest.mark.parametrize("shape", [(40, 12), (12, 40), (20, 20), (30, 1)])
 def test_float32_is_close_to_the_textbook_in_float64(shape, depth):
     kernel = with_condition(shape, 10).astype("float32")
     gradient = random_pair(shape, 1)[1].astype("float32")
@@ -97,8 +97,8 @@ def test_float32_is_close_to_the_textbook_in_float64(shape, depth):
     assert relative_error(found, textbook(kernel, gradient, depth)) < 1e-5
 
 
-@pytest.mark.parametrize("depth", range(2, 9))
-@pytest.mark.parametrize("shape", [(300, 100), (100, 300), (128, 128)])
+@pytest.mark.parametrize("depth", [2, 3, 5, 8])
+@pytest.mark.parametrize("shape", [(300, 100), (80, 200), (128, 128)])
 def test_float32_at_condition_number_a_million(shape, depth):
     kernel = with_condition(shape, 1e6).astype("float32")
     gradient = random_pair(shape, 1)[1].astype("float32")
@@ -106,7 +106,7 @@ def test_float32_at_condition_number_a_million(shape, depth):
     assert relative_error(found, by_singular_values(kernel, gradient, depth)) < 1e-3
 
 
-@pytest.mark.parametrize("depth", range(2, 9))
+@pytest.mark.parametrize("depth", [2, 3, 8])
 @pytest.mark.parametrize("shape", [(12, 7), (7, 12), (9, 9)])
 @pytest.mark.parametrize("rank", [0, 1, 3])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -148,7 +148,6 @@ def test_zero_is_a_saddle_but_for_depth_one():
 # Symmetries -------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=40)
 @given(shape=SHAPES, depth=DEPTHS, seed=SEEDS)
 def test_transposition_and_rotation(shape, depth, seed):
     kernel, gradient = random_pair(shape, seed)
@@ -161,7 +160,6 @@ def test_transposition_and_rotation(shape, depth, seed):
     np.testing.assert_allclose(rotated, left @ update @ right, rtol=1e-6, atol=1e-7)
 
 
-@settings(deadline=None, max_examples=40)
 @given(shape=SHAPES, depth=DEPTHS, seed=SEEDS)
 def test_linear_in_the_gradient_and_homogeneous_in_the_kernel(shape, depth, seed):
     kernel, gradient = random_pair(shape, seed)
@@ -174,7 +172,6 @@ def test_linear_in_the_gradient_and_homogeneous_in_the_kernel(shape, depth, seed
     np.testing.assert_allclose(scaled, 3 ** (2 - 2 / depth) * update, rtol=1e-7, atol=1e-8)
 
 
-@settings(deadline=None, max_examples=40)
 @given(size=st.integers(2, 12), depth=DEPTHS, seed=SEEDS)
 def test_one_output_formula_is_the_matrix_formula(size, depth, seed):
     kernel, gradient = random_pair((size, 1), seed)
@@ -211,7 +208,6 @@ def test_leading_axes():
 # The spectrum -----------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=30)
 @given(shape=SHAPES, depth=DEPTHS, seed=SEEDS)
 def test_spectrum(shape, depth, seed):
     kernel, _ = random_pair(shape, seed)

@@ -1,0 +1,359 @@
+"""EndToEnd: the rule for kernels, SGD for the rest, and all that users expect of an optimizer."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_overparam import EndToEnd, FactoredDense, end_to_end_gradient, end_to_end_step
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(64, 6)).astype("float32")
+Y = (X @ RNG.normal(size=(6, 3)) + 0.1).astype("float32")
+
+
+def numpy(tensor):
+    return ops.convert_to_numpy(tensor)
+
+
+def variables(*shapes, names=None):
+    """Variables of a model, as an optimizer gets them."""
+    names = names or [f"layer_{index}" for index in range(len(shapes))]
+    found = []
+    for name, shape in zip(names, shapes, strict=True):
+        with keras.name_scope(name):
+            value = np.random.default_rng(len(found)).normal(size=shape).astype("float32")
+            found.append(keras.Variable(value, name="kernel" if len(shape) > 1 else "bias"))
+    return found
+
+
+def gradients_of(kernels, seed=5):
+    rng = np.random.default_rng(seed)
+    return [ops.convert_to_tensor(rng.normal(size=k.shape).astype("float32")) for k in kernels]
+
+
+def stepped(optimizer, kernels, steps=1):
+    """Values of variables after some steps of an optimizer."""
+    for step in range(steps):
+        optimizer.apply(gradients_of(kernels, step), kernels)
+    return [numpy(kernel) for kernel in kernels]
+
+
+def model_of(optimizer, seed=1, **arguments):
+    keras.utils.set_random_seed(seed)
+    model = keras.Sequential(
+        [keras.Input((6,)), keras.layers.Dense(5, "relu"), keras.layers.Dense(3)]
+    )
+    model.compile(optimizer=optimizer, loss="mse", **arguments)
+    return model
+
+
+def fit(model, epochs=3):
+    model.fit(X, Y, epochs=epochs, batch_size=16, shuffle=False, verbose=0)
+    return model.get_weights()
+
+
+# The rule ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_kernels_follow_the_rule_and_the_rest_gradient_descent(depth):
+    kernels = variables((4, 3), (3,), (1, 5), (3, 8))
+    before = [numpy(kernel) for kernel in kernels]
+    gradients = [numpy(gradient) for gradient in gradients_of(kernels, 0)]
+    after = stepped(EndToEnd(0.1, depth), kernels)
+    for old, new, gradient in zip(before, after, gradients, strict=True):
+        n = depth if old.ndim == 2 else 1
+        expected = old - 0.1 * (
+            gradient if n == 1 else numpy(end_to_end_gradient(old, gradient, n))
+        )
+        np.testing.assert_allclose(new, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"momentum": 0.9},
+        {"momentum": 0.9, "nesterov": True},
+        {"weight_decay": 0.1},
+        {"momentum": 0.5, "clipnorm": 0.1},
+        {"use_ema": True, "ema_momentum": 0.5, "ema_overwrite_frequency": 2},
+    ],
+)
+def test_depth_one_is_sgd_bit_for_bit(arguments):
+    ends = [
+        stepped(optimizer, variables((4, 3), (3,)), steps=5)
+        for optimizer in (
+            EndToEnd(0.1, depth=1, **arguments),
+            keras.optimizers.SGD(0.1, **arguments),
+        )
+    ]
+    for ours, theirs in zip(*ends, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_dense_with_the_rule_stays_with_the_factors_that_it_stands_for(depth):
+    keras.utils.set_random_seed(3)
+    start = [0.5 * RNG.normal(size=(6, 3)).astype("float32"), np.zeros(3, "float32")]
+
+    class Start(keras.initializers.Initializer):
+        def __call__(self, shape, dtype=None):
+            return ops.convert_to_tensor(start[0], dtype=dtype)
+
+    kernels = []
+    for layer, optimizer in (
+        (FactoredDense(3, depth=depth, kernel_initializer=Start()), keras.optimizers.SGD(0.002)),
+        (keras.layers.Dense(3, kernel_initializer=Start()), EndToEnd(0.002, depth)),
+    ):
+        model = keras.Sequential([keras.Input((6,)), layer])
+        model.compile(optimizer=optimizer, loss="mse")
+        model.fit(X, Y, epochs=100, batch_size=16, shuffle=False, verbose=0)
+        kernels.append(numpy(layer.kernel))
+    moved = np.linalg.norm(kernels[0] - start[0])
+    assert np.linalg.norm(kernels[0] - kernels[1]) < 0.01 * moved
+
+
+def test_momentum_is_that_of_the_preconditioned_gradients():
+    (kernel,) = kernels = variables((4, 3))
+    value, velocity = numpy(kernel).astype("float64"), np.zeros((4, 3))
+    for step in range(4):
+        update = end_to_end_gradient(value, numpy(gradients_of(kernels, step)[0]), 2)
+        velocity = 0.9 * velocity - 0.01 * numpy(update)
+        value = value + velocity
+    (found,) = stepped(EndToEnd(0.01, 2, momentum=0.9), kernels, steps=4)
+    np.testing.assert_allclose(found, value, rtol=1e-4, atol=1e-5)
+
+
+def test_kernels_decay_as_often_as_they_have_factors():
+    kernels = variables((4, 3), (3,), (5, 2), names=["a", "b", "plain"])
+    before = [numpy(kernel) for kernel in kernels]
+    optimizer = EndToEnd(0.1, {"^a": 3}, weight_decay=0.2)
+    zeros = [ops.zeros(kernel.shape) for kernel in kernels]
+    optimizer.apply(zeros, kernels)
+    assert optimizer.weight_decay == 0.2
+    for kernel, old, factors in zip(kernels, before, (3, 1, 1), strict=True):
+        np.testing.assert_allclose(numpy(kernel), (1 - 0.1 * 0.2 * factors) * old, rtol=1e-6)
+
+
+def test_excluded_variables_do_not_decay():
+    kernels = variables((4, 3), (3,))
+    before = [numpy(kernel) for kernel in kernels]
+    optimizer = EndToEnd(0.1, 2, weight_decay=0.2)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    optimizer.apply([ops.zeros(kernel.shape) for kernel in kernels], kernels)
+    np.testing.assert_array_equal(numpy(kernels[1]), before[1])
+    np.testing.assert_allclose(numpy(kernels[0]), 0.96 * before[0], rtol=1e-6)
+
+
+# Which variables --------------------------------------------------------------------------------
+
+
+def depths(optimizer, kernels):
+    optimizer.build(kernels)
+    return list(optimizer._depths)
+
+
+def test_matrices_are_kernels_but_for_the_excluded_ones():
+    shapes = [(4, 3), (3,), (9, 4), (3, 3, 2, 4), (3, 4)]
+    names = ["dense", "dense", "embeddings", "conv", "head"]
+    kernels = variables(*shapes, names=names)
+    assert depths(EndToEnd(depth=3), kernels) == [3, 1, 1, 1, 3]
+    assert depths(EndToEnd(depth=3, exclude=["^head/"]), kernels) == [3, 1, 3, 1, 1]
+    assert depths(EndToEnd(depth=3, convolutions=True), kernels) == [3, 1, 1, 3, 3]
+    by_path = {"head": 4, "e": 2}
+    assert depths(EndToEnd(depth=by_path, exclude=[]), kernels) == [2, 1, 2, 1, 4]
+
+
+def test_factors_of_factored_layers_are_left_alone():
+    layer = FactoredDense(3)
+    layer.build((None, 4))
+    assert depths(EndToEnd(depth=3), layer.trainable_variables) == [1, 1, 1]
+
+
+def test_convolution_kernels_are_matrices_over_their_receptive_field():
+    kernels = variables((3, 3, 2, 4))
+    before = numpy(kernels[0])
+    gradient = numpy(gradients_of(kernels, 0)[0])
+    (found,) = stepped(EndToEnd(0.1, 2, convolutions=True), kernels)
+    matrix = end_to_end_step(before.reshape(18, 4), gradient.reshape(18, 4), 0.1, 2)
+    np.testing.assert_allclose(found.reshape(18, 4), matrix, rtol=1e-4, atol=1e-5)
+
+
+# The cheaper mode -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(12, 5), (5, 12), (6, 6), (7, 1)])
+def test_a_kept_preconditioner_is_as_accurate_as_it_says(shape):
+    tolerance, rate = 0.05, 0.002
+    (kernel,) = kernels = variables(shape)
+    optimizer = EndToEnd(rate, 2, tolerance=tolerance)
+    optimizer.build(kernels)
+    renewed = 0
+    for step in range(60):
+        before, gradient = numpy(kernel), gradients_of(kernels, step)
+        kept = [numpy(v) for v in optimizer.variables[2:]]
+        optimizer.apply(gradient, kernels)
+        expected = numpy(end_to_end_gradient(before, gradient[0], 2))
+        update = (before - numpy(kernel)) / rate
+        error = np.linalg.norm(update - expected) / np.linalg.norm(expected)
+        assert error < tolerance
+        renewed += any(
+            not np.array_equal(old, numpy(new))
+            for old, new in zip(kept, optimizer.variables[2:], strict=True)
+        )
+    assert renewed < 40
+    assert renewed > 1 or 1 in shape
+
+
+def test_with_a_tolerance_of_zero_nothing_is_kept():
+    optimizer = EndToEnd(0.1, 2)
+    optimizer.build(variables((4, 3)))
+    assert len(optimizer.variables) == 2  # iterations and learning rate
+
+
+# What users expect of an optimizer --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"momentum": 0.9, "nesterov": True},
+        {"clipnorm": 1.0},
+        {"clipvalue": 0.5},
+        {"global_clipnorm": 1.0},
+        {"weight_decay": 1e-3},
+        {"use_ema": True, "ema_overwrite_frequency": 3},
+        {"gradient_accumulation_steps": 2},
+        {"loss_scale_factor": 128.0},
+        {"tolerance": 0.01},
+        {"tolerance": 0.01, "momentum": 0.9, "gradient_accumulation_steps": 2},
+    ],
+)
+def test_trains_a_model(arguments):
+    model = model_of(EndToEnd(0.02, depth=2, **arguments))
+    before = model.evaluate(X, Y, verbose=0)
+    fit(model, epochs=10)
+    assert model.evaluate(X, Y, verbose=0) < before
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch():
+    ends = []
+    for batch, steps in ((32, None), (16, 2)):
+        model = model_of(EndToEnd(0.05, 2, gradient_accumulation_steps=steps))
+        model.fit(X, Y, batch_size=batch, shuffle=False, verbose=0)
+        ends.append(model.get_weights())
+    for a, b in zip(*ends, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_loss_scaling_changes_nothing():
+    ends = [fit(model_of(EndToEnd(0.05, 2, loss_scale_factor=scale))) for scale in (None, 256.0)]
+    for a, b in zip(*ends, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_learning_rate_schedules():
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.05, 2, 0.5)
+    model = model_of(EndToEnd(schedule, 2))
+    fit(model)
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.05 * 0.5**6)
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 0.05])
+def test_saving_and_resuming_changes_not_a_bit(tmp_path, tolerance):
+    arguments = {"depth": {"dense": 3}, "momentum": 0.9, "tolerance": tolerance}
+    through = fit(model_of(EndToEnd(0.01, **arguments)), epochs=4)
+    model = model_of(EndToEnd(0.01, **arguments))
+    fit(model, epochs=2)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(loaded.optimizer) is EndToEnd
+    for a, b in zip(fit(loaded, epochs=2), through, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_config_round_trip():
+    optimizer = EndToEnd(
+        0.1,
+        {"head": 3},
+        momentum=0.5,
+        nesterov=True,
+        weight_decay=0.1,
+        convolutions=True,
+        exclude=["x"],
+        tolerance=0.1,
+        clipnorm=1.0,
+        name="mine",
+    )
+    config = optimizer.get_config()
+    again = EndToEnd.from_config(config)
+    assert again.get_config() == config
+    assert again.depth == {"head": 3}
+    rebuilt = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
+    assert rebuilt.get_config() == config
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "bfloat16", "float64"])
+def test_precisions(policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = model_of(EndToEnd(0.02, 2))
+        losses = model.fit(X, Y, epochs=8, batch_size=16, shuffle=False, verbose=0).history["loss"]
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("arguments", [{}, {"tolerance": 0.01}])
+def test_compiled_and_not_give_the_same(jit_compile, arguments):
+    reference = fit(model_of(EndToEnd(0.01, 3, **arguments), jit_compile=False))
+    found = fit(model_of(EndToEnd(0.01, 3, **arguments), jit_compile=jit_compile))
+    for a, b in zip(found, reference, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+# A stalled start --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-6])
+def test_a_kernel_near_zero_is_named_in_a_warning(scale):
+    kernels = variables((4, 3), (3,), names=["small", "small"])
+    kernels[0].assign(scale * numpy(kernels[0]))
+    with pytest.warns(UserWarning, match=r"'small/kernel' starts at or near zero .* norm of 0.44"):
+        EndToEnd(depth=3).build(kernels)
+
+
+@pytest.mark.filterwarnings("error")
+def test_usual_starts_are_not_warned_of():
+    for depth in (1, 2, 8):
+        model_of(EndToEnd(depth=depth)).optimizer.build(variables((512, 10), (10,)))
+
+
+def test_a_kernel_at_zero_stays_there():
+    (kernel,) = kernels = variables((4, 3))
+    kernel.assign(ops.zeros((4, 3)))
+    with pytest.warns(UserWarning, match="starts at or near zero"):
+        (after,) = stepped(EndToEnd(0.1, 2), kernels, steps=3)
+    np.testing.assert_array_equal(after, 0)
+
+
+# Errors -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"depth": 0}, r"`depth` must be a positive integer. Received: depth=0"),
+        ({"depth": {"a": 1.5}}, r"`depth` must be a positive integer. Received: depth=1.5"),
+        ({"depth": {1: 2}}, r"a dictionary from regular expressions to positive integers. Rec"),
+        ({"exclude": "bias"}, r"`exclude` must be a list of regular expressions. Received"),
+        ({"tolerance": -1}, r"`tolerance` must be at least 0 and below 1. Received: tolerance=-1"),
+    ],
+)
+def test_bad_arguments_are_one_clear_sentence(arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        EndToEnd(**arguments)
