@@ -186,12 +186,12 @@ def test_convolution_kernels_are_matrices_over_their_receptive_field():
 
 @pytest.mark.parametrize("shape", [(12, 5), (5, 12), (6, 6), (7, 1)])
 def test_a_kept_preconditioner_is_as_accurate_as_it_says(shape):
-    tolerance, rate = 0.05, 0.002
+    tolerance, rate = 0.05, 0.005
     (kernel,) = kernels = variables(shape)
     optimizer = EndToEnd(rate, 2, tolerance=tolerance)
     optimizer.build(kernels)
     renewed = 0
-    for step in range(60):
+    for step in range(20):
         before, gradient = numpy(kernel), gradients_of(kernels, step)
         kept = [numpy(v) for v in optimizer.variables[2:]]
         optimizer.apply(gradient, kernels)
@@ -203,7 +203,7 @@ def test_a_kept_preconditioner_is_as_accurate_as_it_says(shape):
             not np.array_equal(old, numpy(new))
             for old, new in zip(kept, optimizer.variables[2:], strict=True)
         )
-    assert renewed < 40
+    assert renewed < 15
     assert renewed > 1 or 1 in shape
 
 
@@ -305,15 +305,6 @@ def test_precisions(policy):
     finally:
         keras.config.set_dtype_policy("float32")
     assert losses[-1] < losses[0]
-
-
-@pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize("arguments", [{}, {"tolerance": 0.01}])
-def test_compiled_and_not_give_the_same(jit_compile, arguments):
-    reference = fit(model_of(EndToEnd(0.01, 3, **arguments), jit_compile=False))
-    found = fit(model_of(EndToEnd(0.01, 3, **arguments), jit_compile=jit_compile))
-    for a, b in zip(found, reference, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
 # A stalled start --------------------------------------------------------------------------------
