@@ -56,6 +56,11 @@ def at_tutorials_rate(groups):
     return [[r for r in g if r.settings.learning_rate == TUTORIALS_RATE] for g in groups]
 
 
+def tuned_groups(groups):
+    """Those networks whose learning rate was tuned."""
+    return [group for group in groups if len(results.rate_grid(group)) > 1]
+
+
 def acceleration(summaries, criterion):
     """Verdicts on the acceleration of each overparameterized network over the first, original."""
     original, *others = summaries
@@ -120,9 +125,9 @@ def with_benchmarked_times(summary, path=BENCHMARK):
 
 def summary_of(groups):
     """Verdicts and summaries of the published results."""
-    group_at_rate = at_tutorials_rate(groups)
-    summaries = [results.summarize(group, group_at_rate[0]) for group in group_at_rate]
-    tuned = results.summarize_tuned(groups)
+    at_rate, with_grid = at_tutorials_rate(groups), tuned_groups(groups)
+    summaries = [results.summarize(group, at_rate[0]) for group in at_rate]
+    tuned = results.summarize_tuned(with_grid)
     return {
         "verdicts": [
             *acceleration(summaries, "acceleration"),
@@ -132,14 +137,11 @@ def summary_of(groups):
         "summaries": summaries,
         "tuned": tuned,
         "final_objective_by_rate": [
-            {"model": f"depth {depth}, L2 on {where}", **_text_keys(results.rate_grid(group))}
-            for (depth, where), group in zip(ORDER, groups, strict=True)
+            {"model": summary["model"], "regularize": summary["regularize"]}
+            | {f"{rate:g}": value for rate, value in results.rate_grid(group).items()}
+            for summary, group in zip(tuned, with_grid, strict=True)
         ],
     }
-
-
-def _text_keys(grid):
-    return {f"{rate:g}": objective for rate, objective in grid.items()}
 
 
 def parts(summary):
@@ -195,7 +197,7 @@ def main():
     (ROOT / "assets" / "mnist_cnn.json").write_text(summary, encoding="utf-8")
     (ROOT / "README.md").write_text(readme, encoding="utf-8")
     figures.draw_objective(at_tutorials_rate(groups), ROOT / "assets" / "mnist_cnn.png")
-    figures.draw_rates(groups, ROOT / "assets" / "mnist_rates.png")
+    figures.draw_rates(tuned_groups(groups), ROOT / "assets" / "mnist_rates.png")
 
 
 if __name__ == "__main__":
