@@ -4,28 +4,20 @@
 
 "Bare" is what one would write by hand: one `tf.function` with the network, its gradient and the
 momentum update in raw TensorFlow, called on slices of an array, nothing recorded. "Main" is what
-`reproduce/mnist_cnn.py` runs: Keras's `fit` with every step's metrics recorded. All contenders take
-turns in blocks of steps, so that a drift of the machine's speed falls on all of them; a ratio is
-formed within each round, and the table shows the median and the quartiles over rounds. Leave the
-machine alone meanwhile. Takes about six minutes on two CPU cores.
+`reproduce/mnist_cnn.py` runs: Keras's `fit` with every step's metrics recorded. Takes about five
+minutes on two CPU cores.
 """
 
 import argparse
-import os
-import sys
+import functools
 import tempfile
 import time
-from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "reproduce"))
 
 import numpy as np
 import tensorflow as tf
-from tqdm.auto import tqdm
+from turns import ROOT, ratio_row, report, row, take_turns
 
-from plumbing import records, tutorial_cnn
+from plumbing import tutorial_cnn
 from plumbing.training import StepRecorder
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6400, 28, 28, 1)).astype(np.uint8)
@@ -130,19 +122,15 @@ class Main:
         return float(np.mean(recorder.seconds[1:]))
 
 
-def measure(rounds, steps, folder):
-    """Mean milliseconds per step of every contender in every round."""
+def contenders(folder):
+    """All contenders, traced and warmed up."""
     jobs = {
         name: Bare(*name[1:]) if name[0] == "bare" else Main(*name[1:], folder)
         for name in CONTENDERS
     }
     for job in jobs.values():
-        job.seconds(5)  # trace and warm up
-    times = {name: [] for name in jobs}
-    for _ in tqdm(range(rounds), unit="round"):
-        for name, job in jobs.items():
-            times[name].append(round(1e3 * job.seconds(steps), 3))
-    return times
+        job.seconds(5)
+    return jobs
 
 
 def feeding(rounds, steps):
@@ -156,54 +144,29 @@ def feeding(rounds, steps):
     return times
 
 
-def quartiles(values):
-    """Median and both quartiles."""
-    low, middle, high = np.percentile(values, [25, 50, 75])
-    return {"median": round(middle, 3), "quartiles": [round(low, 3), round(high, 3)]}
-
-
 def label(name):
     """A contender in words."""
     kind, depth, regularize = name
     return f"{kind}, {'two matrices' if depth == 2 else 'original'}, L2 on {regularize}"
 
 
-def summarize(times):
-    """Rows of the table: times of each contender, then ratios round by round."""
-    rows = [
-        {"what": label(name), "unit": "ms per step", **quartiles(values)}
-        for name, values in times.items()
-    ]
-    for what, a, b in RATIOS:
-        ratio = np.divide(times[a], times[b])
-        rows.append({"what": f"{what}: {label(a)}", "unit": "ratio", **quartiles(ratio)})
-    return rows
-
-
-def main():
+def main(arguments=None):
     """Measure, print the table, leave it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--steps", type=int, default=40, help="per block")
     parser.add_argument("--output", default=ROOT / "assets" / "benchmark_mnist_step.json")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        times = measure(options.rounds, options.steps, folder)
-    feed = feeding(options.rounds, options.steps)
-    rows = summarize(times)
-    rows.append({"what": "main, feeding alone", "unit": "ms per step", **quartiles(feed)})
-    for row in rows:
-        low, high = row["quartiles"]
-        print(f"{row['what']:60s} {row['median']:8.3f} {row['unit']} ({low:.3f} to {high:.3f})")
-    report = {
-        "device": records.device_name(),
-        "versions": records.versions(),
-        "rounds": options.rounds,
-        "steps_per_block": options.steps,
-        "rows": rows,
-        "times_ms": {label(name): values for name, values in times.items()},
-    }
-    Path(options.output).write_text(records.to_json(report) + "\n")
+        jobs = {
+            name: functools.partial(job.seconds, options.steps)
+            for name, job in contenders(folder).items()
+        }
+        times = take_turns(jobs, options.rounds)
+    rows = [row(label(name), "ms per step", values) for name, values in times.items()]
+    rows += [ratio_row(f"{what}: {label(a)}", times, a, b) for what, a, b in RATIOS]
+    rows.append(row("main, feeding alone", "ms per step", feeding(options.rounds, options.steps)))
+    report(rows, options.output, rounds=options.rounds, steps_per_block=options.steps)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Put finished runs into assets/, and redraw from there all that the README shows of them.
 
     python reproduce/publish.py                           redraw figure, summary and README tables
-    python reproduce/publish.py --runs runs/mnist_cnn     take over finished ten-epoch runs first
+    python reproduce/publish.py --runs runs/mnist_cnn     take over finished runs first
 
 Every number in the README's generated parts comes from the records in assets/; a test compares.
 """
@@ -21,9 +21,9 @@ from plumbing import criteria, figures, records, results
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "assets" / "mnist_cnn"
 BENCHMARK = ROOT / "assets" / "benchmark_mnist_step.json"
-PUBLISHED = {"dataset": "mnist", "epochs": 10, "init_stddev": 0.1}
-TUTORIALS_RATE = 0.01
-ORDER = [(1, "product"), (2, "product"), (2, "factors")]
+PUBLISHED = {"dataset": "mnist", "init_stddev": 0.1}
+EPOCHS, TUNING_EPOCHS = 10, 3
+MODELS = [(1, "product"), (2, "product"), (2, "factors")]
 WHERE = {"product": "the end-to-end matrices", "factors": "each matrix"}
 
 
@@ -35,30 +35,29 @@ def take_over(runs):
         if record.outcome() is None:
             continue
         settings = record.of_kind("start")[0]["settings"]
-        if all(settings[name] == value for name, value in PUBLISHED.items()):
+        published = all(settings[name] == value for name, value in PUBLISHED.items())
+        if published and settings["epochs"] in (EPOCHS, TUNING_EPOCHS):
             content = gzip.compress(path.read_bytes(), mtime=0)
             (RECORDS / f"{path.parent.name}.jsonl.gz").write_bytes(content)
 
 
-def published_groups():
-    """Published results by model, rates and seeds ascending."""
+def published_groups(epochs):
+    """Published results of runs of so many epochs, by model, rates and seeds ascending."""
     found = [results.load(path) for path in sorted(RECORDS.glob("*.jsonl.gz"))]
-    groups = [[r for r in found if (r.settings.depth, r.settings.regularize) == k] for k in ORDER]
+    groups = [
+        sorted(
+            (
+                r
+                for r in found
+                if (r.settings.depth, r.settings.regularize, r.settings.epochs) == (*model, epochs)
+            ),
+            key=lambda r: (r.settings.learning_rate, r.settings.seed),
+        )
+        for model in MODELS
+    ]
     if not all(groups):
         raise ValueError(f"{RECORDS} lacks records of some networks; take them over with --runs.")
-    return [
-        sorted(group, key=lambda r: (r.settings.learning_rate, r.settings.seed)) for group in groups
-    ]
-
-
-def at_tutorials_rate(groups):
-    """Those of the published results that have the tutorial's learning rate."""
-    return [[r for r in g if r.settings.learning_rate == TUTORIALS_RATE] for g in groups]
-
-
-def tuned_groups(groups):
-    """Those networks whose learning rate was tuned."""
-    return [group for group in groups if len(results.rate_grid(group)) > 1]
+    return groups
 
 
 def acceleration(summaries, criterion):
@@ -123,11 +122,10 @@ def with_benchmarked_times(summary, path=BENCHMARK):
     return summary | {"milliseconds_per_step": {"mean": row["median"], "standard_deviation": None}}
 
 
-def summary_of(groups):
+def summary_of(groups, rate_groups):
     """Verdicts and summaries of the published results."""
-    at_rate, with_grid = at_tutorials_rate(groups), tuned_groups(groups)
-    summaries = [results.summarize(group, at_rate[0]) for group in at_rate]
-    tuned = results.summarize_tuned(with_grid)
+    summaries = [results.summarize(group, groups[0]) for group in groups]
+    tuned = results.summarize_tuned(rate_groups)
     return {
         "verdicts": [
             *acceleration(summaries, "acceleration"),
@@ -139,7 +137,7 @@ def summary_of(groups):
         "final_objective_by_rate": [
             {"model": summary["model"], "regularize": summary["regularize"]}
             | {f"{rate:g}": value for rate, value in results.rate_grid(group).items()}
-            for summary, group in zip(tuned, with_grid, strict=True)
+            for summary, group in zip(tuned, rate_groups, strict=True)
         ],
     }
 
@@ -173,14 +171,14 @@ def fill(text, name, content):
 
 
 def rendered():
-    """What the files should be: summary as JSON text, README text, groups for the figures."""
-    groups = published_groups()
-    summary = summary_of(groups)
+    """What the files should be: summary as JSON text, README text, and groups for the figures."""
+    groups, rate_groups = (published_groups(epochs) for epochs in (EPOCHS, TUNING_EPOCHS))
+    summary = summary_of(groups, rate_groups)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for name, content in parts(summary).items():
         readme = fill(readme, name, content)
     text = json.dumps(json.loads(records.to_json(summary)), indent=1, ensure_ascii=False) + "\n"
-    return text, readme, groups
+    return text, readme, groups, rate_groups
 
 
 def main():
@@ -191,13 +189,13 @@ def main():
     if options.runs:
         take_over(options.runs)
     try:
-        summary, readme, groups = rendered()
+        summary, readme, groups, rate_groups = rendered()
     except ValueError as error:
         sys.exit(f"publish.py: error: {error}")
     (ROOT / "assets" / "mnist_cnn.json").write_text(summary, encoding="utf-8")
     (ROOT / "README.md").write_text(readme, encoding="utf-8")
-    figures.draw_objective(at_tutorials_rate(groups), ROOT / "assets" / "mnist_cnn.png")
-    figures.draw_rates(tuned_groups(groups), ROOT / "assets" / "mnist_rates.png")
+    figures.draw_objective(groups, ROOT / "assets" / "mnist_cnn.png")
+    figures.draw_rates(rate_groups, ROOT / "assets" / "mnist_rates.png")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ class Result:
 
     def final(self, metric):
         """Mean of a metric over the last `WINDOW` steps."""
-        return float(np.mean(self.curves[metric][-WINDOW:]))
+        return float(self.smoothed(metric)[-1])
 
     def milliseconds_per_step(self):
         """Median over epochs of the median duration of a step."""
