@@ -1,0 +1,295 @@
+"""From the records of linear networks and the end-to-end rule to summaries, verdicts, a table."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from plumbing import criteria
+from plumbing.records import Record
+from plumbing.rule_runs import DEFAULTS, Settings
+
+CURVES = ("loss", "rule_loss", "difference")
+NAMES = {"l2": "{data}, ℓ2 loss", "l4": "{data}, ℓ4 loss", "matrix": "random matrix, ℓ2 loss"}
+DATA = {"gas_sensor": "Ethanol", "diabetes": "diabetes", "random": "random"}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Result:
+    """One recorded run: its settings, and curves over width, seed and recorded iteration."""
+
+    path: Path
+    settings: Settings
+    start: dict
+    outcome: dict
+    iterations: np.ndarray
+    curves: dict
+
+    @property
+    def name(self):
+        """Problem and data in words."""
+        return NAMES[self.settings.problem].format(data=DATA[self.settings.dataset])
+
+    def halved_at(self, curve):
+        """Iterations at which losses are half of the first, by width and seed; infinite for never.
+
+        Between recorded iterations the loss is interpolated on log scales.
+        """
+        losses = self.curves[curve]
+        return np.array([[self._halved_at(losses_) for losses_ in row] for row in losses])
+
+    def _halved_at(self, losses):
+        below = np.flatnonzero(losses <= losses[0] / 2)
+        if not len(below):
+            return np.inf
+        after = below[0]
+        x = np.log(np.maximum(self.iterations[after - 1 : after + 1], 1))
+        y = np.log(losses[after - 1 : after + 1])
+        return float(np.exp(np.interp(-np.log(losses[0] / 2), -y, x)))
+
+    def largest_difference(self):
+        """Largest relative difference of the kernels over the iterations, by width and seed."""
+        return self.curves["difference"].max(axis=-1)
+
+
+def load(folder_or_file):
+    """Read a run's record.
+
+    Raises:
+        ValueError: if the run is not over or its record is damaged.
+    """
+    record = Record.at(folder_or_file)
+    starts, outcome = record.of_kind("start"), record.outcome()
+    if not starts or outcome is None:
+        raise ValueError(f"{record.path} holds no finished run; run its command again.")
+    curves = {name: np.array(outcome[name], "float64") for name in CURVES}
+    settings = Settings(**starts[0]["settings"])
+    return Result(
+        record.path, settings, starts[0], outcome, np.array(outcome["iterations"]), curves
+    )
+
+
+def load_all(folder):
+    """The results of all gzipped records in a folder, in the order of an experiment."""
+
+    def order(result):
+        settings = result.settings
+        return list(DEFAULTS).index(settings.problem), settings.depth
+
+    return sorted((load(path) for path in sorted(Path(folder).glob("*.jsonl.gz"))), key=order)
+
+
+def notice(results):
+    """The warning that goes with the results, if they are not of the paper's data."""
+    return next((r.start["data"]["notice"] for r in results if r.start["data"]["notice"]), None)
+
+
+def summary(results):
+    """Notice, verdicts and summaries of an experiment."""
+    summaries = summarize(results)
+    return {
+        "notice": notice(results),
+        "verdicts": verdicts(summaries),
+        "summaries": summaries,
+    }
+
+
+def summarize(results):
+    """Summaries of the runs of an experiment, one for each problem and depth.
+
+    Args:
+        results: list of `Result`, as of `rule_runs.settings_of`.
+
+    Returns:
+        List of dictionaries that JSON can hold.
+    """
+    found = {}
+    for result in results:
+        found.setdefault((result.settings.problem, result.settings.depth), []).append(result)
+    return [_summarize(group) for group in found.values()]
+
+
+def _summarize(group):
+    runs = {(r.settings.start, r.settings.halvings): r for r in group}
+    base = runs["balanced", 0]
+    settings = base.settings
+    found = {
+        "problem": base.name,
+        "depth": settings.depth,
+        "learning_rate": settings.learning_rate,
+        "iterations": settings.iterations,
+        "start_norm": settings.start_norm,
+        "seeds": list(settings.seeds),
+        "widths": list(settings.widths),
+        "status": [run.outcome["status"] for run in group],
+        "balanced": {
+            "largest_difference": _largest(base.largest_difference()),
+            "loss_halved_at": _spread(base.halved_at("rule_loss")[0]),
+            "final_loss": _spread(base.curves["rule_loss"][0, :, -1]),
+        },
+    }
+    if ("balanced", 1) in runs:
+        halved = runs["balanced", 1].largest_difference()
+        widths = np.array(base.outcome["width_difference"], "float64")
+        found["balanced"]["largest_difference_at_half_rate"] = _largest(halved)
+        found["balanced"]["largest_width_difference"] = _largest(widths)
+    if ("independent", 0) in runs:
+        found["independent"] = _by_width(runs["independent", 0])
+    return found
+
+
+def _by_width(result):
+    """Summaries of the networks from independent starts, beside the rule from their products."""
+    network, rule = result.halved_at("loss"), result.halved_at("rule_loss")
+    imbalance = {w: np.array(v, "float64") for w, v in result.outcome["imbalance"].items()}
+    return [
+        {
+            "width": width,
+            "loss_halved_at": _spread(network[index]),
+            "rule_loss_halved_at": _spread(rule[index]),
+            "network_over_rule": _spread(_ratio(network[index], rule[index])),
+            "largest_difference": _spread(result.largest_difference()[index]),
+            "final_difference": _spread(result.curves["difference"][index, :, -1]),
+            "imbalance_at_start": _spread(imbalance["start"][index]),
+            "imbalance_at_end": _spread(imbalance["end"][index]),
+        }
+        for index, width in enumerate(result.settings.widths)
+    ]
+
+
+def _largest(values):
+    return float(np.max(values))
+
+
+def _ratio(values, others):
+    """Ratio of iterations; infinite where both are, which is no agreement."""
+    with np.errstate(invalid="ignore"):
+        return np.nan_to_num(values / others, nan=np.inf, posinf=np.inf)
+
+
+def _spread(values):
+    """Median and range over seeds; NaN, of a run that diverged, counts as infinite."""
+    values = np.nan_to_num(values, nan=np.inf, posinf=np.inf)
+    return {
+        "values": [float(value) for value in values],
+        "median": float(np.median(values)),
+        "range": [float(values.min()), float(values.max())],
+    }
+
+
+def verdicts(summaries):
+    """Claims with their criteria, what was measured, and the verdicts."""
+    deep = [row for row in summaries if row["depth"] > 1]
+    shallow = [row for row in summaries if row["depth"] == 1]
+    return [
+        _row(
+            "balanced", "gradient descent on a balanced deep network is the rule", *_balanced(deep)
+        ),
+        _row("balanced_widths", "from a balanced start the width is irrelevant", *_widths(deep)),
+        _row(
+            "independent",
+            "the rule emulates a network started from independent small weights",
+            *_independent(deep),
+        ),
+        _row(
+            "independent_widths",
+            "the width has a negligible effect; independent small weights",
+            *_independent_widths(deep),
+        ),
+        _row("depth_one", "at depth 1 the rule is gradient descent", *_depth_one(shallow)),
+    ]
+
+
+def _row(criterion, claim, measured, verdict):
+    text = criteria.END_TO_END_RULE[criterion]
+    return {"claim": claim, "criterion": text, "measured": measured, "verdict": verdict}
+
+
+def _graded(reproduced, partly):
+    return "reproduced" if reproduced else "partly" if partly else "not reproduced"
+
+
+def _balanced(summaries):
+    largest = np.array([s["balanced"]["largest_difference"] for s in summaries])
+    halved = np.array([s["balanced"]["largest_difference_at_half_rate"] for s in summaries])
+    ratios = halved / largest
+    measured = (
+        f"kernels differ by at most {_percents(largest)}; at half the rate, "
+        f"{ratios.min():.3f} to {ratios.max():.3f} of that"
+    )
+    good = np.all(largest <= 0.01) and np.all(ratios <= 0.55)
+    return measured, _graded(good, np.all(largest <= 0.1) and np.all(ratios <= 0.75))
+
+
+def _widths(summaries):
+    largest = max(s["balanced"]["largest_width_difference"] for s in summaries)
+    return f"kernels differ by at most {largest:.1g}", _graded(largest <= 1e-6, False)
+
+
+def _independent(summaries):
+    ratios = np.array(
+        [w["network_over_rule"]["median"] for s in summaries for w in s["independent"]]
+    )
+    return _times("the network takes", "the rule's", ratios)
+
+
+def _independent_widths(summaries):
+    medians = [[w["loss_halved_at"]["median"] for w in s["independent"]] for s in summaries]
+    ratios = _ratio(*np.array([(last, first) for first, *_, last in medians]).T)
+    return _times("the widest network takes", "the narrowest's", ratios)
+
+
+def _times(who, whose, ratios):
+    """What was measured, and the verdict, on ratios of iterations to half the loss."""
+    if np.isinf(ratios).any():
+        measured = "in some cases the loss was never halved"
+    else:
+        low, high = f"{ratios.min():.2f}", f"{ratios.max():.2f}"
+        measured = f"{who} {low} to {high} times {whose} iterations to halve the loss, by case"
+    logs = np.abs(np.log2(np.maximum(ratios, np.finfo(float).tiny)))
+    return measured, _graded(np.all(logs <= np.log2(1.1)), np.all(logs <= 1))
+
+
+def _depth_one(summaries):
+    largest = max(s["balanced"]["largest_difference"] for s in summaries)
+    return f"kernels differ by at most {largest:.1g}", _graded(largest <= 1e-12, False)
+
+
+def _percents(values):
+    return f"{100 * values.min():.2g} % to {100 * values.max():.2g} %, by problem and depth"
+
+
+def table(summaries):
+    """Markdown table of the runs, one row for each problem and depth above 1."""
+    lines = [
+        "| Problem | Depth | Balanced start: difference of the kernels | At half the rate "
+        "| Independent start: iterations to half the loss, network over rule |",
+        "|---|---|---|---|---|",
+    ]
+    for row in (row for row in summaries if row["depth"] > 1):
+        balanced = row["balanced"]
+        ratios = "; ".join(
+            f"width {width['width']}: {_median_and_range(width['network_over_rule'])}"
+            for width in row["independent"]
+        )
+        lines.append(
+            f"| {row['problem']} | {row['depth']} "
+            f"| {100 * balanced['largest_difference']:.3f} % "
+            f"| {100 * balanced['largest_difference_at_half_rate']:.3f} % | {ratios} |"
+        )
+    return "\n".join(lines)
+
+
+def _median_and_range(spread):
+    median, low, high = (
+        "never" if np.isinf(value) else f"{value:.2f}"
+        for value in (spread["median"], *spread["range"])
+    )
+    return f"{median} ({low}–{high})"
+
+
+def verdict_table(rows):
+    """Markdown table of verdicts."""
+    lines = ["| Claim | Measured | Verdict |", "|---|---|---|"]
+    lines += [f"| {row['claim']} | {row['measured']} | **{row['verdict']}** |" for row in rows]
+    return "\n".join(lines)
