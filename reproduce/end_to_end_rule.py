@@ -92,13 +92,17 @@ def recorded(options):
     )
 
 
+def summary_text(results):
+    """The summary of results as JSON text."""
+    summary = json.loads(records.to_json(rule_results.summary(results)))
+    return json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
+
+
 def report(results, folder):
-    """Draw the figure and write the summary with the verdicts; the summary."""
+    """Draw the figure and write the summary with the verdicts."""
     rule_figure.draw(results, folder / f"{NAME}.png", rule_results.notice(results))
-    summary = rule_results.summary(results)
-    text = json.dumps(json.loads(records.to_json(summary)), indent=1, ensure_ascii=False) + "\n"
+    text = summary_text(results)
     records.write_atomically(folder / f"{NAME}.json", lambda path: path.write_text(text, "utf-8"))
-    return summary
 
 
 def publish(results):
@@ -119,7 +123,8 @@ def main(arguments=None):
     options = parse(arguments)
     with command(f"{NAME}.py", resumes_after="run"):
         results = recorded(options) if options.plot_only else run_all(options)
-        summary = report(results, Path(options.output))
+        report(results, Path(options.output))
+        summary = rule_results.summary(results)
         print("\n" + rule_results.table(summary["summaries"]))
         print("\n" + rule_results.verdict_table(summary["verdicts"]))
         if options.publish:

@@ -15,8 +15,8 @@ MNIST_CNN = {
     "test_error": "At most 1.0 % after 10 epochs, mean over seeds, for both networks.",
 }
 
-# A difference is ‖K_network − K_rule‖ / ‖K_rule‖, the largest over the recorded iterations and the
-# seeds. A loss is halved where it has fallen to half of what it was at the start.
+# A difference is ‖K_network − K_rule‖ / ‖K_rule‖, the largest over all iterations and seeds. A loss
+# is halved where it has fallen to half of what it was at the start.
 END_TO_END_RULE = {
     "balanced": (
         "Balanced starts: the difference is at most 1 % at the stated rate, and half the rate for "

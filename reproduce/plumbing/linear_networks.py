@@ -145,13 +145,14 @@ def trainer(problem, depth, learning_rate):
 
     Returns:
         Function of `networks` (list of lists of factors), `kernels` (the rule's, along a leading
-        axis) and a number of steps, that returns networks and kernels after so many steps.
+        axis), the `largest` relative difference so far, and a number of steps. It returns the first
+        three after so many steps.
     """
     gradient = problem.gradient_function()
 
     def step(_, state):
-        networks, kernels = state
-        products = ops.stack([chain_product(factors) for factors in networks])
+        networks, kernels, largest = state
+        products = _products(networks)
         gradients = gradient(ops.concatenate([products, kernels]))
         networks = [
             [
@@ -162,11 +163,22 @@ def trainer(problem, depth, learning_rate):
             ]
             for index, factors in enumerate(networks)
         ]
-        rules = gradients[len(networks) :]
-        return networks, end_to_end_step(kernels, rules, learning_rate, depth)
+        kernels = end_to_end_step(kernels, gradients[len(networks) :], learning_rate, depth)
+        difference = relative_difference(_products(networks), kernels)
+        return networks, kernels, ops.maximum(largest, difference)
 
     @tf.function(autograph=False)
-    def advance(networks, kernels, steps):
-        return ops.fori_loop(0, steps, step, (networks, kernels))
+    def advance(networks, kernels, largest, steps):
+        return ops.fori_loop(0, steps, step, (networks, kernels, largest))
 
     return advance
+
+
+def relative_difference(kernels, others):
+    """Frobenius norm of the difference, relative to that of the others: a tensor."""
+    difference = ops.norm(kernels - others, axis=(-2, -1))
+    return difference / ops.norm(others, axis=(-2, -1))
+
+
+def _products(networks):
+    return ops.stack([chain_product(factors) for factors in networks])

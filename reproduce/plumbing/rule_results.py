@@ -48,8 +48,8 @@ class Result:
         return float(np.exp(np.interp(-np.log(losses[0] / 2), -y, x)))
 
     def largest_difference(self):
-        """Largest relative difference of the kernels over the iterations, by width and seed."""
-        return self.curves["difference"].max(axis=-1)
+        """Largest relative difference of the kernels over all iterations, by width and seed."""
+        return np.array(self.outcome["largest_difference"], "float64")
 
 
 def load(folder_or_file):
@@ -256,7 +256,7 @@ def _depth_one(summaries):
 
 
 def _percents(values):
-    return f"{100 * values.min():.2g} % to {100 * values.max():.2g} %, by problem and depth"
+    return f"{100 * values.min():.3f} % to {100 * values.max():.3f} %, by problem and depth"
 
 
 def table(summaries):

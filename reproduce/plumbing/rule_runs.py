@@ -10,9 +10,15 @@ import tensorflow as tf
 from keras_overparam import chain_product
 from keras_overparam.factorization import balancedness_gap
 from plumbing import records
-from plumbing.linear_networks import STARTS, Problem, random_matrix_problem, trainer
+from plumbing.linear_networks import (
+    STARTS,
+    Problem,
+    random_matrix_problem,
+    relative_difference,
+    trainer,
+)
 
-POINTS = 60  # recorded iterations, logarithmically spaced
+POINTS = 80  # recorded iterations, logarithmically spaced
 START_NORM = 0.01
 RANDOM_SEED = 0  # of the random matrix problem
 DEFAULTS = {
@@ -123,6 +129,7 @@ def run(settings, data, folder, again=False):
     return record
 
 
+@np.errstate(over="ignore", invalid="ignore")  # a run that diverges is a result
 def follow(problem, settings):
     """Train the networks and the rule, and compare them on the way.
 
@@ -133,17 +140,19 @@ def follow(problem, settings):
     Returns:
         Dictionary: `status`; the recorded `iterations`; over them, by width and seed, the curves
         `loss` of the networks, `rule_loss` and `difference` of the kernels; by width and seed the
-        largest `width_difference` from the first width's kernel, and the `imbalance` of the factors
-        at start and end. From a balanced start there is one rule for all widths.
+        `largest_difference` over all iterations, the largest `width_difference` from the first
+        width's kernel, and the `imbalance` of the factors at start and end. From a balanced start
+        there is one rule for all widths.
     """
     networks, rule = starts(problem.shape, settings)
+    largest = np.zeros((len(networks), len(settings.seeds)))
     advance = trainer(problem, settings.depth, settings.step_size)
     seen, imbalances = [], [_imbalance(networks)]
     for steps in np.diff(settings.recorded_iterations, prepend=0):
         try:
-            networks, rule = advance(networks, rule, tf.constant(steps, tf.int32))
+            networks, rule, largest = advance(networks, rule, largest, tf.constant(steps, tf.int32))
         except tf.errors.InvalidArgumentError:  # the kernel overflowed and has no eigenvectors
-            rule = np.full(rule.shape, np.nan)
+            rule, largest = np.full(rule.shape, np.nan), np.full(largest.shape, np.nan)
         seen.append(_compare(problem, networks, np.asarray(rule)))
         finite = all(np.isfinite(seen[-1][name]).all() for name in ("loss", "rule_loss"))
         if not finite:
@@ -151,6 +160,7 @@ def follow(problem, settings):
     imbalances.append(_imbalance(networks))
     curves = {name: np.stack([one[name] for one in seen], axis=-1) for name in seen[0]}
     curves["width_difference"] = curves["width_difference"].max(axis=-1)
+    curves["largest_difference"] = np.asarray(largest)
     return {
         "status": "finished" if finite else "diverged",
         "iterations": settings.recorded_iterations[: len(seen)],
@@ -180,15 +190,9 @@ def _compare(problem, networks, rule):
     return {
         "loss": problem.loss(kernels),
         "rule_loss": problem.loss(rule),
-        "difference": _relative(kernels, rule),
-        "width_difference": _relative(kernels, kernels[0]),
+        "difference": np.asarray(relative_difference(kernels, rule)),
+        "width_difference": np.asarray(relative_difference(kernels, kernels[0])),
     }
-
-
-def _relative(kernels, others):
-    """Frobenius norm of the difference, relative to that of the others."""
-    difference = np.linalg.norm(kernels - others, axis=(-2, -1))
-    return difference / np.linalg.norm(others, axis=(-2, -1))
 
 
 def _imbalance(networks):
