@@ -20,7 +20,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from plumbing import gas_sensor, records, rule_figure, rule_results, rule_runs
+from plumbing import gas_sensor, records, rule_figure, rule_results, rule_runs, rule_verdicts
 from plumbing.jobs import command, prepare
 from plumbing.options import add_data_options, add_output_options, non_negative, positive
 
@@ -94,7 +94,7 @@ def recorded(options):
 
 def summary_text(results):
     """The summary of results as JSON text."""
-    summary = json.loads(records.to_json(rule_results.summary(results)))
+    summary = json.loads(records.to_json(rule_verdicts.summary(results)))
     return json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -124,9 +124,9 @@ def main(arguments=None):
     with command(f"{NAME}.py", resumes_after="run"):
         results = recorded(options) if options.plot_only else run_all(options)
         report(results, Path(options.output))
-        summary = rule_results.summary(results)
-        print("\n" + rule_results.table(summary["summaries"]))
-        print("\n" + rule_results.verdict_table(summary["verdicts"]))
+        summary = rule_verdicts.summary(results)
+        print("\n" + rule_verdicts.table(summary["summaries"]))
+        print("\n" + rule_verdicts.verdict_table(summary["verdicts"]))
         if options.publish:
             publish(results)
         print(f"\nFigure: {Path(options.output) / NAME}.png")

@@ -1,11 +1,10 @@
-"""From the records of linear networks and the end-to-end rule to summaries, verdicts, a table."""
+"""From the records of linear networks and the end-to-end rule to results and their summaries."""
 
 import dataclasses
 from pathlib import Path
 
 import numpy as np
 
-from plumbing import criteria
 from plumbing.records import Record
 from plumbing.rule_runs import DEFAULTS, Settings
 
@@ -84,16 +83,6 @@ def notice(results):
     return next((r.start["data"]["notice"] for r in results if r.start["data"]["notice"]), None)
 
 
-def summary(results):
-    """Notice, verdicts and summaries of an experiment."""
-    summaries = summarize(results)
-    return {
-        "notice": notice(results),
-        "verdicts": verdicts(summaries),
-        "summaries": summaries,
-    }
-
-
 def summarize(results):
     """Summaries of the runs of an experiment, one for each problem and depth.
 
@@ -141,13 +130,13 @@ def _summarize(group):
 def _by_width(result):
     """Summaries of the networks from independent starts, beside the rule from their products."""
     network, rule = result.halved_at("loss"), result.halved_at("rule_loss")
-    imbalance = {w: np.array(v, "float64") for w, v in result.outcome["imbalance"].items()}
+    imbalance = {when: np.array(v, "float64") for when, v in result.outcome["imbalance"].items()}
     return [
         {
             "width": width,
             "loss_halved_at": _spread(network[index]),
             "rule_loss_halved_at": _spread(rule[index]),
-            "network_over_rule": _spread(_ratio(network[index], rule[index])),
+            "network_over_rule": _spread(ratio(network[index], rule[index])),
             "largest_difference": _spread(result.largest_difference()[index]),
             "final_difference": _spread(result.curves["difference"][index, :, -1]),
             "imbalance_at_start": _spread(imbalance["start"][index]),
@@ -161,10 +150,10 @@ def _largest(values):
     return float(np.max(values))
 
 
-def _ratio(values, others):
-    """Ratio of iterations; infinite where both are, which is no agreement."""
-    with np.errstate(invalid="ignore"):
-        return np.nan_to_num(values / others, nan=np.inf, posinf=np.inf)
+def ratio(values, others):
+    """Ratio of iterations; infinite unless both are finite."""
+    finite = np.isfinite(values) & np.isfinite(others)
+    return np.divide(values, others, out=np.full(finite.shape, np.inf), where=finite)
 
 
 def _spread(values):
@@ -175,121 +164,3 @@ def _spread(values):
         "median": float(np.median(values)),
         "range": [float(values.min()), float(values.max())],
     }
-
-
-def verdicts(summaries):
-    """Claims with their criteria, what was measured, and the verdicts."""
-    deep = [row for row in summaries if row["depth"] > 1]
-    shallow = [row for row in summaries if row["depth"] == 1]
-    return [
-        _row(
-            "balanced", "gradient descent on a balanced deep network is the rule", *_balanced(deep)
-        ),
-        _row("balanced_widths", "from a balanced start the width is irrelevant", *_widths(deep)),
-        _row(
-            "independent",
-            "the rule emulates a network started from independent small weights",
-            *_independent(deep),
-        ),
-        _row(
-            "independent_widths",
-            "the width has a negligible effect; independent small weights",
-            *_independent_widths(deep),
-        ),
-        _row("depth_one", "at depth 1 the rule is gradient descent", *_depth_one(shallow)),
-    ]
-
-
-def _row(criterion, claim, measured, verdict):
-    text = criteria.END_TO_END_RULE[criterion]
-    return {"claim": claim, "criterion": text, "measured": measured, "verdict": verdict}
-
-
-def _graded(reproduced, partly):
-    return "reproduced" if reproduced else "partly" if partly else "not reproduced"
-
-
-def _balanced(summaries):
-    largest = np.array([s["balanced"]["largest_difference"] for s in summaries])
-    halved = np.array([s["balanced"]["largest_difference_at_half_rate"] for s in summaries])
-    ratios = halved / largest
-    measured = (
-        f"kernels differ by at most {_percents(largest)}; at half the rate, "
-        f"{ratios.min():.3f} to {ratios.max():.3f} of that"
-    )
-    good = np.all(largest <= 0.01) and np.all(ratios <= 0.55)
-    return measured, _graded(good, np.all(largest <= 0.1) and np.all(ratios <= 0.75))
-
-
-def _widths(summaries):
-    largest = max(s["balanced"]["largest_width_difference"] for s in summaries)
-    return f"kernels differ by at most {largest:.1g}", _graded(largest <= 1e-6, False)
-
-
-def _independent(summaries):
-    ratios = np.array(
-        [w["network_over_rule"]["median"] for s in summaries for w in s["independent"]]
-    )
-    return _times("the network takes", "the rule's", ratios)
-
-
-def _independent_widths(summaries):
-    medians = [[w["loss_halved_at"]["median"] for w in s["independent"]] for s in summaries]
-    ratios = _ratio(*np.array([(last, first) for first, *_, last in medians]).T)
-    return _times("the widest network takes", "the narrowest's", ratios)
-
-
-def _times(who, whose, ratios):
-    """What was measured, and the verdict, on ratios of iterations to half the loss."""
-    if np.isinf(ratios).any():
-        measured = "in some cases the loss was never halved"
-    else:
-        low, high = f"{ratios.min():.2f}", f"{ratios.max():.2f}"
-        measured = f"{who} {low} to {high} times {whose} iterations to halve the loss, by case"
-    logs = np.abs(np.log2(np.maximum(ratios, np.finfo(float).tiny)))
-    return measured, _graded(np.all(logs <= np.log2(1.1)), np.all(logs <= 1))
-
-
-def _depth_one(summaries):
-    largest = max(s["balanced"]["largest_difference"] for s in summaries)
-    return f"kernels differ by at most {largest:.1g}", _graded(largest <= 1e-12, False)
-
-
-def _percents(values):
-    return f"{100 * values.min():.3f} % to {100 * values.max():.3f} %, by problem and depth"
-
-
-def table(summaries):
-    """Markdown table of the runs, one row for each problem and depth above 1."""
-    lines = [
-        "| Problem | Depth | Balanced start: difference of the kernels | At half the rate "
-        "| Independent start: iterations to half the loss, network over rule |",
-        "|---|---|---|---|---|",
-    ]
-    for row in (row for row in summaries if row["depth"] > 1):
-        balanced = row["balanced"]
-        ratios = "; ".join(
-            f"width {width['width']}: {_median_and_range(width['network_over_rule'])}"
-            for width in row["independent"]
-        )
-        lines.append(
-            f"| {row['problem']} | {row['depth']} "
-            f"| {100 * balanced['largest_difference']:.3f} % "
-            f"| {100 * balanced['largest_difference_at_half_rate']:.3f} % | {ratios} |"
-        )
-    return "\n".join(lines)
-
-
-def _median_and_range(spread):
-    median, low, high = (
-        "never" if np.isinf(value) else f"{value:.2f}"
-        for value in (spread["median"], *spread["range"])
-    )
-    return f"{median} ({low}–{high})"
-
-
-def verdict_table(rows):
-    """Markdown table of verdicts."""
-    lines = ["| Claim | Measured | Verdict |", "|---|---|---|"]
-    lines += [f"| {row['claim']} | {row['measured']} | **{row['verdict']}** |" for row in rows]
-    return "\n".join(lines)
