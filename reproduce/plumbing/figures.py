@@ -44,7 +44,7 @@ def draw_objective(groups, path, notice=None):
         for axis, (metric, label) in zip(axes, PANELS, strict=True):
             _draw_curves(axis, groups, metric, label)
         axes[0].legend()
-        _finish(figure, path, _title(groups, notice), notice)
+        finish(figure, path, _title(groups, notice), notice)
 
 
 def draw_rates(groups, path, notice=None):
@@ -65,7 +65,7 @@ def draw_rates(groups, path, notice=None):
         for axis, (metric, label) in zip(axes[1:], PANELS[:2], strict=True):
             _draw_curves(axis, best, metric, f"{label} at the best rate")
         axes[1].legend()
-        _finish(figure, path, _title(best, notice), notice)
+        finish(figure, path, _title(best, notice), notice)
 
 
 def _draw_curves(axis, groups, metric, label):
@@ -96,7 +96,8 @@ def _draw_rate_grid(axis, group):
         axis.plot(rate, result.final("objective"), marker="o", color=style["color"])
 
 
-def _finish(figure, path, title, notice):
+def finish(figure, path, title, notice=None):
+    """Give a figure its title, red if it holds a notice, and write it."""
     figure.suptitle(title, fontsize=9, color="firebrick" if notice else "black")
     figure.tight_layout()
     # Without the date and the version the same records give the same file.

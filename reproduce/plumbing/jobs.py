@@ -11,22 +11,29 @@ from plumbing.training import train
 
 
 @contextlib.contextmanager
-def command(name):
+def command(name, resumes_after="epoch"):
     """A command line whose problems that the user can mend end in one sentence."""
     try:
         yield
     except (datasets.DataError, records.OutputError) as error:
         sys.exit(f"{name}: error: {error}")
     except KeyboardInterrupt:
-        sys.exit("\nInterrupted. The same command goes on after the last finished epoch.")
+        sys.exit(
+            f"\nInterrupted. The same command goes on after the last finished {resumes_after}."
+        )
 
 
-def prepare(options):
-    """Output folder and data that the options ask for, with the device chosen."""
+def prepare(options, load=datasets.load_images):
+    """Output folder and data that the options ask for, with the device chosen.
+
+    Args:
+        options: those of the command line.
+        load: function of the data set's name, the folder of prepared data and that of archives.
+    """
     tf.get_logger().setLevel("ERROR")  # a new network retraces; that is no reason for a warning
     output = records.make_folder(options.output)
     choose_device(options.device)
-    data = datasets.load_images(options.dataset, options.data_dir, options.archives)
+    data = load(options.dataset, options.data_dir, options.archives)
     print(f"Data: {data.source}")
     if data.notice:
         print(f"\n{'!' * 80}\n{data.notice}\n{'!' * 80}\n", file=sys.stderr)

@@ -37,18 +37,17 @@ def add_run_options(group):
     group.add_argument("--epochs", type=positive(int), default=10)
 
 
-def add_data_options(parser):
-    """Options on where the images come from."""
+def add_data_options(parser, datasets=("auto", "mnist", "digits"), archives="four MNIST archives"):
+    """Options on where the data come from."""
     data = parser.add_argument_group("data")
-    data.add_argument("--dataset", choices=("auto", "mnist", "digits"), default="auto")
+    data.add_argument("--dataset", choices=datasets, default="auto")
     data.add_argument("--data-dir", help="prepared TFDS data (TFDS_DATA_DIR)")
-    data.add_argument("--archives", help="folder with the four MNIST archives")
+    data.add_argument("--archives", help=f"folder with the {archives} (KERAS_OVERPARAM_ARCHIVES)")
 
 
 def add_machine_options(parser, output):
     """Options on where and how to compute, and where to leave the results."""
-    machine = parser.add_argument_group("machine")
-    machine.add_argument("--device", default="auto", help="auto, cpu, gpu or gpu:N (%(default)s)")
+    machine = add_output_options(parser, output)
     machine.add_argument("--jit", choices=("auto", "on", "off"), default="auto", help="XLA")
     machine.add_argument(
         "--mixed-precision",
@@ -56,8 +55,15 @@ def add_machine_options(parser, output):
         default="off",
         help="compute in",
     )
+
+
+def add_output_options(parser, output):
+    """Options on where to compute, and where to leave the results; their group."""
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--device", default="auto", help="auto, cpu, gpu or gpu:N (%(default)s)")
     machine.add_argument("--output", default=output, help="folder of the runs (%(default)s)")
     machine.add_argument("--again", action="store_true", help="repeat finished runs")
+    return machine
 
 
 def choose_device(name):

@@ -1,0 +1,184 @@
+"""Deep linear networks on regression problems, and beside them one layer trained by the rule.
+
+Everything is float64 and has leading batch axes: the networks of one depth, over starts of several
+seeds, and the kernels that the rule trains are advanced together in one compiled loop.
+"""
+
+import dataclasses
+from itertools import accumulate, pairwise
+
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from keras_overparam import balanced_factors, chain_product, end_to_end_step
+from keras_overparam.factorization import hidden_widths
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Problem:
+    """Linear regression with the loss `1/(p n) Σ |X K − Y|^p` over n rows.
+
+    Attributes:
+        features: `X`, float64 array of shape `(n, inputs)`.
+        targets: `Y`, float64 array of shape `(n, outputs)`.
+        power: `p`, even.
+    """
+
+    features: np.ndarray
+    targets: np.ndarray
+    power: int = 2
+
+    @property
+    def shape(self):
+        """Inputs and outputs."""
+        return self.features.shape[1], self.targets.shape[1]
+
+    def loss(self, kernels):
+        """Losses of kernels `(…, inputs, outputs)`, as a NumPy array of shape `(…)`."""
+        residuals = self.features @ np.asarray(kernels) - self.targets
+        return np.sum(residuals**self.power, axis=(-2, -1)) / (self.power * len(self.features))
+
+    def gradient_function(self):
+        """The loss's gradient, a function of tensors `(…, inputs, outputs)`."""
+        rows = len(self.features)
+        if self.power == 2:  # then the rows are needed only once
+            gram = ops.convert_to_tensor(self.features.T @ self.features / rows)
+            moment = ops.convert_to_tensor(self.features.T @ self.targets / rows)
+            return lambda kernels: ops.matmul(gram, kernels) - moment
+        features = ops.convert_to_tensor(self.features)
+        targets = ops.convert_to_tensor(self.targets[:, None, :])
+
+        def gradient(kernels):
+            columns = ops.moveaxis(kernels, -2, 0)  # all kernels' columns beside one another
+            flat = ops.reshape(columns, (columns.shape[0], -1))
+            outputs = ops.reshape(ops.matmul(features, flat), (rows, -1, targets.shape[-1]))
+            slopes = ops.reshape((outputs - targets) ** (self.power - 1), (rows, -1))
+            flat = ops.matmul(ops.transpose(features), slopes) / rows
+            return ops.moveaxis(ops.reshape(flat, columns.shape), 0, -2)
+
+        return gradient
+
+
+def random_matrix_problem(rows=200, inputs=20, outputs=10, noise=0.1, seed=0):
+    """Standard normal features, and targets of a random kernel with noise.
+
+    The kernel's entries have variance `1 / inputs`, so that its singular values spread below two.
+    """
+    random = np.random.default_rng(seed)
+    features = random.normal(size=(rows, inputs))
+    kernel = random.normal(size=(inputs, outputs)) / np.sqrt(inputs)
+    return Problem(features, features @ kernel + noise * random.normal(size=(rows, outputs)))
+
+
+def balanced_start(shape, depth, width, norm, seeds):
+    """Balanced factors of a random kernel of the given Frobenius norm for each seed.
+
+    Args:
+        shape: inputs and outputs.
+        depth: number of factors.
+        width: that of the hidden layers; the kernel does not depend on it.
+        norm: of the kernel.
+        seeds: one kernel for each, along a leading axis.
+
+    Returns:
+        List of float64 arrays, the factors.
+    """
+    kernels = np.stack([np.random.default_rng(seed).normal(size=shape) for seed in seeds])
+    kernels *= norm / np.linalg.norm(kernels, axis=(-2, -1), keepdims=True)
+    return balanced_factors(kernels, depth, width)
+
+
+def independent_start(shape, depth, width, norm, seeds):
+    """Factors of independent Gaussians, all of the same variance.
+
+    The variance makes `norm` the root mean square of the end-to-end kernel's Frobenius norm:
+    `E ‖A1 … AN‖² = σ^{2N} s0 s1 … sN` for sizes `s`.
+
+    Args:
+        shape: inputs and outputs.
+        depth: number of factors.
+        width: that of the hidden layers.
+        norm: of the kernel, its root mean square.
+        seeds: one list of factors for each, along a leading axis.
+
+    Returns:
+        List of float64 arrays, the factors.
+    """
+    sizes = hidden_widths(*shape, depth, width)
+    deviation = (norm / np.sqrt(np.prod(np.array(sizes, float)))) ** (1 / depth)
+    randoms = [np.random.default_rng(seed) for seed in seeds]
+    return [
+        np.stack([random.normal(scale=deviation, size=pair) for random in randoms])
+        for pair in pairwise(sizes)
+    ]
+
+
+STARTS = {"balanced": balanced_start, "independent": independent_start}
+
+
+def factor_gradients(factors, gradient):
+    """Gradients of the loss in each factor, `(A1 … A[j-1])ᵀ G (A[j+1] … AN)ᵀ`.
+
+    Args:
+        factors: list of tensors, `Aj` of shape `(…, s[j-1], s[j])`.
+        gradient: `G`, that in the product.
+
+    Returns:
+        List of tensors of the factors' shapes.
+    """
+    after = list(accumulate(reversed(factors[1:]), lambda product, a: ops.matmul(a, product)))
+    gradients = []
+    for factor, product in zip(factors[:-1], reversed(after), strict=True):
+        gradients.append(ops.matmul(gradient, ops.swapaxes(product, -1, -2)))
+        gradient = ops.matmul(ops.swapaxes(factor, -1, -2), gradient)
+    return [*gradients, gradient]
+
+
+def trainer(problem, depth, learning_rate):
+    """Gradient descent on networks and, beside it, the end-to-end rule, as one compiled loop.
+
+    Args:
+        problem: a `Problem`.
+        depth: of the networks, and the rule's.
+        learning_rate: of both.
+
+    Returns:
+        Function of `networks` (list of lists of factors), `kernels` (the rule's, along a leading
+        axis), the `largest` relative difference so far, and a number of steps. It returns the first
+        three after so many steps.
+    """
+    gradient = problem.gradient_function()
+
+    def step(_, state):
+        networks, kernels, largest = state
+        products = _products(networks)
+        gradients = gradient(ops.concatenate([products, kernels]))
+        networks = [
+            [
+                factor - learning_rate * slope
+                for factor, slope in zip(
+                    factors, factor_gradients(factors, gradients[index]), strict=True
+                )
+            ]
+            for index, factors in enumerate(networks)
+        ]
+        kernels = end_to_end_step(kernels, gradients[len(networks) :], learning_rate, depth)
+        difference = relative_difference(_products(networks), kernels)
+        return networks, kernels, ops.maximum(largest, difference)
+
+    @tf.function(autograph=False)
+    def advance(networks, kernels, largest, steps):
+        return ops.fori_loop(0, steps, step, (networks, kernels, largest))
+
+    return advance
+
+
+def relative_difference(kernels, others):
+    """Frobenius norm of the difference, relative to that of the others: a tensor."""
+    difference = ops.norm(kernels - others, axis=(-2, -1))
+    return difference / ops.norm(others, axis=(-2, -1))
+
+
+def _products(networks):
+    return ops.stack([chain_product(factors) for factors in networks])
