@@ -154,7 +154,7 @@ def main(arguments=None):
     """Measure, print the table, leave it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--steps", type=int, default=40, help="per block")
+    parser.add_argument("--steps", type=int, default=40, help="per turn")
     parser.add_argument("--output", default=ROOT / "assets" / "benchmark_mnist_step.json")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
@@ -166,7 +166,7 @@ def main(arguments=None):
     rows = [row(label(name), "ms per step", values) for name, values in times.items()]
     rows += [ratio_row(f"{what}: {label(a)}", times, a, b) for what, a, b in RATIOS]
     rows.append(row("main, feeding alone", "ms per step", feeding(options.rounds, options.steps)))
-    report(rows, options.output, rounds=options.rounds, steps_per_block=options.steps)
+    report(rows, options.output, rounds=options.rounds, steps_per_turn=options.steps)
 
 
 if __name__ == "__main__":

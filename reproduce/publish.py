@@ -16,11 +16,13 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from plumbing import criteria, figures, records, results
+from plumbing import criteria, figures, records, results, rule_verdicts
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "assets" / "mnist_cnn"
 BENCHMARK = ROOT / "assets" / "benchmark_mnist_step.json"
+RULE_BENCHMARK = ROOT / "assets" / "benchmark_end_to_end_step.json"
+RULE = ROOT / "assets" / "end_to_end_rule.json"
 PUBLISHED = {"dataset": "mnist", "init_stddev": 0.1}
 EPOCHS, TUNING_EPOCHS = 10, 3
 MODELS = [(1, "product"), (2, "product"), (2, "factors")]
@@ -108,7 +110,7 @@ def benchmark_table(path):
     versions = report["versions"]
     lines.append(
         f"\n{report['device']}; TensorFlow {versions['tensorflow']}, Keras {versions['keras']}; "
-        f"{report['rounds']} rounds of {report['steps_per_block']} steps."
+        f"{report['rounds']} rounds of {report['steps_per_turn']} steps."
     )
     return "\n".join(lines)
 
@@ -149,7 +151,12 @@ def parts(summary):
         f"| {row['claim']} | {row['measured']} | **{row['verdict']}** |"
         for row in summary["verdicts"]
     ]
+    rule = json.loads(RULE.read_text(encoding="utf-8"))
     return {
+        "end_to_end_rule": rule_verdicts.table(rule["summaries"])
+        + "\n\n"
+        + rule_verdicts.verdict_table(rule["verdicts"]),
+        "end_to_end_step": benchmark_table(RULE_BENCHMARK),
         "mnist_cnn": results.table([with_benchmarked_times(s) for s in summary["summaries"]]),
         "mnist_rates": results.table(
             [{k: v for k, v in s.items() if k != "milliseconds_per_step"} for s in summary["tuned"]]
