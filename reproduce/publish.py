@@ -16,13 +16,13 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from plumbing import criteria, figures, records, results, rule_verdicts
+from plumbing import criteria, figures, records, results, rule_results, rule_verdicts
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "assets" / "mnist_cnn"
 BENCHMARK = ROOT / "assets" / "benchmark_mnist_step.json"
 RULE_BENCHMARK = ROOT / "assets" / "benchmark_end_to_end_step.json"
-RULE = ROOT / "assets" / "end_to_end_rule.json"
+RULE = ROOT / "assets" / "end_to_end_rule"
 PUBLISHED = {"dataset": "mnist", "init_stddev": 0.1}
 EPOCHS, TUNING_EPOCHS = 10, 3
 MODELS = [(1, "product"), (2, "product"), (2, "factors")]
@@ -151,7 +151,7 @@ def parts(summary):
         f"| {row['claim']} | {row['measured']} | **{row['verdict']}** |"
         for row in summary["verdicts"]
     ]
-    rule = json.loads(RULE.read_text(encoding="utf-8"))
+    rule = rule_verdicts.summary(rule_results.load_all(RULE))
     return {
         "end_to_end_rule": rule_verdicts.table(rule["summaries"])
         + "\n\n"

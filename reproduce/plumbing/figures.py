@@ -58,13 +58,13 @@ def draw_rates(groups, path, notice=None):
     best = [at_best_rate(group) for group in groups]
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.4))
-        for group in groups:
-            _draw_rate_grid(axes[0], group)
+        for index, group in enumerate(groups):
+            _draw_rate_grid(axes[0], group, 0.97 - 0.06 * index)
         axes[0].set(xscale="log", yscale="log")
         axes[0].set(xlabel="learning rate", ylabel=f"objective, last {WINDOW} steps")
         for axis, (metric, label) in zip(axes[1:], PANELS[:2], strict=True):
-            _draw_curves(axis, best, metric, f"{label} at the best rate")
-        axes[1].legend()
+            _draw_curves(axis, best, metric, f"{label}, best rate")
+        axes[2].legend()
         finish(figure, path, _title(best, notice), notice)
 
 
@@ -76,21 +76,18 @@ def _draw_curves(axis, groups, metric, label):
     axis.set_yscale("log", nonpositive="mask")
 
 
-def _draw_rate_grid(axis, group):
-    """One network's final objectives at the first seed; all seeds' at the best rate, filled."""
+def _draw_rate_grid(axis, group, height):
+    """One network's final objectives at the first seed; all seeds' at the best rate, filled.
+
+    Rates at which it diverged are crosses at the given height of the axis.
+    """
     style = _style(group[0].settings)
     grid = rate_grid(group)
     axis.plot(list(grid), list(grid.values()), marker="o", fillstyle="none", **style)
     diverged = [rate for rate, objective in grid.items() if not np.isfinite(objective)]
-    top = [0.97] * len(diverged)
-    axis.plot(
-        diverged,
-        top,
-        "x",
-        color=style["color"],
-        transform=axis.get_xaxis_transform(),
-        clip_on=False,
-    )
+    if diverged:
+        place = {"transform": axis.get_xaxis_transform(), "color": style["color"]}
+        axis.plot(diverged, [height] * len(diverged), "x", **place)
     for result in at_best_rate(group):
         rate = result.settings.learning_rate
         axis.plot(rate, result.final("objective"), marker="o", color=style["color"])

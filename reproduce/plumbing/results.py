@@ -177,7 +177,8 @@ def table(summaries):
     lines.append("| Learning rate | " + " | ".join(rates) + " |")
     for label, key, form in ROWS:
         cells = [_cell(summary.get(key), form) for summary in summaries]
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+        if any(cells):
+            lines.append(f"| {label} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
