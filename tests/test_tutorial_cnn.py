@@ -110,6 +110,10 @@ def test_batches_come_in_file_order_and_wrap_like_the_tutorials():
         np.testing.assert_array_equal(y, LABELS[offset : offset + 64])
 
 
+def test_no_thread_of_tf_data_can_hold_up_the_end_of_an_epoch():
+    assert tutorial_cnn.batches(IMAGES, LABELS, 0, 2).options().autotune.enabled is False
+
+
 def test_pixels_are_scaled_to_plus_minus_one_half():
     np.testing.assert_allclose(tutorial_cnn.scale(np.array([0, 255], np.uint8)), [-0.5, 0.5])
 
