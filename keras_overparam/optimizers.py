@@ -1,5 +1,6 @@
 """Gradient descent by the end-to-end rule: the dynamics of a product without its factors."""
 
+import math
 import re
 import warnings
 
@@ -230,10 +231,7 @@ def _checked_depth(depth):
 
 def _tall_shape(shape):
     """Sizes of a kernel as a matrix, the larger first."""
-    columns = shape[-1]
-    rows = 1
-    for size in shape[:-1]:
-        rows *= size
+    rows, columns = math.prod(shape[:-1]), shape[-1]
     return max(rows, columns), min(rows, columns)
 
 

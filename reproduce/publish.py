@@ -146,11 +146,6 @@ def summary_of(groups, rate_groups):
 
 def parts(summary):
     """The generated parts of the README, by name."""
-    claims = ["| Claim | Measured | Verdict |", "|---|---|---|"]
-    claims += [
-        f"| {row['claim']} | {row['measured']} | **{row['verdict']}** |"
-        for row in summary["verdicts"]
-    ]
     rule = rule_verdicts.summary(rule_results.load_all(RULE))
     return {
         "end_to_end_rule": rule_verdicts.table(rule["summaries"])
@@ -161,7 +156,7 @@ def parts(summary):
         "mnist_rates": results.table(
             [{k: v for k, v in s.items() if k != "milliseconds_per_step"} for s in summary["tuned"]]
         ),
-        "mnist_cnn_verdicts": "\n".join(claims),
+        "mnist_cnn_verdicts": rule_verdicts.verdict_table(summary["verdicts"]),
         "mnist_step": benchmark_table(BENCHMARK),
     }
 
