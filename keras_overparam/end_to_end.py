@@ -154,8 +154,7 @@ def _decompose(kernel, depth):
     right = ops.linalg.eigh(_gram(kernel))[1]
     left = ops.matmul(kernel, right)
     if depth > 2:
-        right = _unmixed(kernel, left, right)
-        left = ops.matmul(kernel, right)
+        left, right = _unmixed(kernel, left, right)
     singular = _norm(left, axis=-2)
     resolved = singular > 2 * _epsilon(kernel) * _norm(singular, axis=-1)
     singular = ops.where(resolved, singular, 0)
@@ -164,17 +163,18 @@ def _decompose(kernel, depth):
 
 
 def _unmixed(kernel, left, right):
-    """Right vectors, those of ever smaller singular values decomposed among themselves."""
+    """`K V` and `V`, the vectors of ever smaller singular values decomposed among themselves."""
 
     def decomposed_again():
-        vectors = _decompose_small(left, right, UNMIXING_FACTOR)
-        for level in range(2, UNMIXING_LEVELS + 1):
-            vectors = _decompose_small(ops.matmul(kernel, vectors), vectors, UNMIXING_FACTOR**level)
-        return vectors
+        products, vectors = left, right
+        for level in range(1, UNMIXING_LEVELS + 1):
+            vectors = _decompose_small(products, vectors, UNMIXING_FACTOR**level)
+            products = ops.matmul(kernel, vectors)
+        return products, vectors
 
     norms = _norm(left, axis=-2)
     mixed = norms < MIXED_BELOW * ops.max(norms, axis=-1, keepdims=True)
-    return ops.cond(ops.any(mixed), decomposed_again, lambda: right)
+    return ops.cond(ops.any(mixed), decomposed_again, lambda: (left, right))
 
 
 def _decompose_small(left, right, below):
