@@ -19,12 +19,15 @@ from keras_overparam.factorization import (
     product_squared_norm,
 )
 from keras_overparam.layers import FactoredDense, FactoredLinear
+from keras_overparam.losses import LpLoss
 from keras_overparam.optimizers import EndToEnd
+from keras_overparam.sweep import sweep_linear_networks
 
 __all__ = [
     "EndToEnd",
     "FactoredDense",
     "FactoredLinear",
+    "LpLoss",
     "__version__",
     "balanced_factors",
     "balancedness_gap",
@@ -35,4 +38,5 @@ __all__ = [
     "identity_factors",
     "product_squared_norm",
     "step_and_momentum",
+    "sweep_linear_networks",
 ]

@@ -5,7 +5,7 @@ whose factor `Aj` has shape `(s[j-1], s[j])`.
 """
 
 import functools
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -86,6 +86,32 @@ def _multiply(factors, sizes, matmul):
         _multiply(factors[:split], sizes[: split + 1], matmul),
         _multiply(factors[split:], sizes[split:], matmul),
     )
+
+
+def factor_gradients(factors, gradient):
+    """Gradients of a loss in each factor, `(A1 … A[j-1])ᵀ G (A[j+1] … AN)ᵀ`.
+
+    Args:
+        factors: list of tensors, `Aj` of shape `(…, s[j-1], s[j])`.
+        gradient: `G`, that in their product, of shape `(…, s[0], s[N])`.
+
+    Returns:
+        List of tensors of the factors' shapes.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_overparam.factorization import factor_gradients
+    >>> factors = [np.array([[3.0]]), np.array([[2.0]])]
+    >>> [float(gradient[0, 0]) for gradient in factor_gradients(factors, np.array([[10.0]]))]
+    [20.0, 30.0]
+    """
+    after = list(accumulate(reversed(factors[1:]), lambda product, a: ops.matmul(a, product)))
+    gradients = []
+    for factor, product in zip(factors[:-1], reversed(after), strict=True):
+        gradients.append(ops.matmul(gradient, ops.swapaxes(product, -1, -2)))
+        gradient = ops.matmul(ops.swapaxes(factor, -1, -2), gradient)
+    return [*gradients, gradient]
 
 
 def product_squared_norm(factors):

@@ -5,14 +5,14 @@ seeds, and the kernels that the rule trains are advanced together in one compile
 """
 
 import dataclasses
-from itertools import accumulate, pairwise
+from itertools import pairwise
 
 import numpy as np
 import tensorflow as tf
 from keras import ops
 
 from keras_overparam import balanced_factors, chain_product, end_to_end_step
-from keras_overparam.factorization import hidden_widths
+from keras_overparam.factorization import factor_gradients, hidden_widths
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -115,24 +115,6 @@ def independent_start(shape, depth, width, norm, seeds):
 
 
 STARTS = {"balanced": balanced_start, "independent": independent_start}
-
-
-def factor_gradients(factors, gradient):
-    """Gradients of the loss in each factor, `(A1 … A[j-1])ᵀ G (A[j+1] … AN)ᵀ`.
-
-    Args:
-        factors: list of tensors, `Aj` of shape `(…, s[j-1], s[j])`.
-        gradient: `G`, that in the product.
-
-    Returns:
-        List of tensors of the factors' shapes.
-    """
-    after = list(accumulate(reversed(factors[1:]), lambda product, a: ops.matmul(a, product)))
-    gradients = []
-    for factor, product in zip(factors[:-1], reversed(after), strict=True):
-        gradients.append(ops.matmul(gradient, ops.swapaxes(product, -1, -2)))
-        gradient = ops.matmul(ops.swapaxes(factor, -1, -2), gradient)
-    return [*gradients, gradient]
 
 
 def trainer(problem, depth, learning_rate):

@@ -1,0 +1,24 @@
+"""Compiling a function on the backend that Keras runs on: the one thing `keras.ops` has no word for."""
+
+import keras
+
+
+def compiled(function):
+    """A function of tensors, compiled by XLA on TensorFlow and JAX, as it is on PyTorch.
+
+    Args:
+        function: from nested structures of tensors to such structures. Variables that it assigns to
+            must exist before its first call; on JAX it must not assign to any.
+
+    Returns:
+        Function of the same arguments.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, jit_compile=True, autograph=False)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.jit(function)
+    return function

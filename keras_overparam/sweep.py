@@ -1,0 +1,521 @@
+"""Many deep linear networks trained at once: fair comparisons need large grids.
+
+Configurations (learning rates, seeds, starts) are the leading axis of the parameters. All are
+trained by full-batch gradients of one lp regression in one compiled loop, with Keras's own
+optimizers.
+"""
+
+import hashlib
+import json
+import os
+import time
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_overparam.compilation import compiled
+from keras_overparam.end_to_end import end_to_end_gradient
+from keras_overparam.factorization import chain_product, chain_sizes, factor_gradients
+from keras_overparam.losses import checked_power, lp, lp_slope
+from keras_overparam.optimizers import EndToEnd
+
+PIECE = 500  # iterations between two looks at the clock
+RECOMPILATION = 2e11  # floating-point operations that a compilation is worth
+
+
+class SweepResult(NamedTuple):
+    """What became of the configurations of a sweep.
+
+    Attributes:
+        iterations: `(T,)`, the recorded ones.
+        losses: `(T, C)`, float64; infinite once a configuration has diverged.
+        steps: `(C,)`, finite steps taken; fewer than `iterations[-1]` where it diverged.
+        factors: list of arrays `(C, s[j-1], s[j])`, those after the last finite step.
+    """
+
+    iterations: np.ndarray
+    losses: np.ndarray
+    steps: np.ndarray
+    factors: list
+
+    @property
+    def diverged(self):
+        """`(C,)`, whether a configuration diverged."""
+        return self.steps < self.iterations[-1]
+
+    def iterations_to(self, target):
+        """Iterations after which the losses are first as low as a target, infinite for never.
+
+        Between recorded iterations, interpolated on log scales.
+
+        Args:
+            target: a number, or one for each configuration.
+
+        Returns:
+            Array `(C,)`.
+        """
+        reached = self.losses <= target
+        first = np.argmax(reached, axis=0)
+        columns = np.arange(self.losses.shape[1])
+        before = np.maximum(first - 1, 0)
+        tiny = np.finfo(float).tiny
+        high, low = (np.log(np.maximum(self.losses[i, columns], tiny)) for i in (before, first))
+        start, end = (np.log(np.maximum(self.iterations[i], 1)) for i in (before, first))
+        drop = np.where(np.isfinite(high) & (high > low), high - low, 1)
+        share = np.clip((high - np.log(np.maximum(target, tiny))) / drop, 0, 1)
+        between = np.exp(start + np.where(np.isfinite(share), share, 1) * (end - start))
+        found = np.where(first == 0, self.iterations[0], between)
+        return np.where(reached.any(axis=0), found, np.inf)
+
+
+def logarithmic_grid(iterations, points=150):
+    """The start, and iterations evenly spaced on a log scale up to a last one.
+
+    Example:
+
+    >>> from keras_overparam.sweep import logarithmic_grid
+    >>> logarithmic_grid(100, points=3).tolist()
+    [0, 1, 10, 100]
+    """
+    return np.unique([0, *np.rint(np.geomspace(1, iterations, points)).astype(int)])
+
+
+def sweep_linear_networks(
+    features,
+    targets,
+    factors,
+    optimizer,
+    learning_rates,
+    iterations,
+    power=2,
+    dtype="float32",
+    checkpoint=None,
+    progress=None,
+):
+    """Train many linear networks on one regression, `1/p · mean |X K − Y|^p`, full batch.
+
+    Every configuration trains its own `K = A1 @ … @ AN`. The updates of Keras's gradient-descent
+    and adaptive optimizers are proportional to the learning rate, elementwise, and do not depend on
+    the variable: so one optimizer of rate one serves all configurations, its updates multiplied by
+    their rates. With `EndToEnd(depth=N)` the factors are single kernels, trained by the rule.
+
+    A configuration whose parameters stop being finite has diverged: it keeps its last finite
+    parameters and has infinite loss from there on, and the others go on.
+
+    For p = 2 the gradient is taken through `Xᵀ X`, at a cost that does not depend on the number of
+    examples. Otherwise a step costs `4 n d` operations per configuration and output, in matrix
+    products over all configurations.
+
+    Args:
+        features: `X`, array of shape `(n, inputs)`.
+        targets: `Y`, array of shape `(n,)` or `(n, outputs)`.
+        factors: list of N arrays, the starts `Aj` of shape `(C, s[j-1], s[j])`, for C
+            configurations.
+        optimizer: a Keras optimizer or its name; its own learning rate is not used.
+        learning_rates: array of shape `(C,)`.
+        iterations: number of iterations, recorded on a logarithmic grid; or the increasing list of
+            iterations to record, up to the last one. The start is iteration 0.
+        power: p ≥ 2.
+        dtype: `"float32"` or `"float64"`.
+        checkpoint: path of a file `.npz` that is written twice a minute, and from which the same
+            call goes on, to the same result, after an interruption.
+        progress: function called with the number of iterations done since its last call, such as
+            `tqdm.tqdm(total=…).update`.
+
+    Returns:
+        A `SweepResult`.
+
+    Raises:
+        ValueError: for shapes that do not fit, an optimizer whose updates are not proportional to
+            the learning rate, elementwise, or depend on the variable (weight decay, clipping by a
+            norm, layer-wise rates), or a checkpoint that is damaged or of another sweep.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_overparam import sweep_linear_networks
+    >>> random = np.random.default_rng(0)
+    >>> features = random.normal(size=(50, 3))
+    >>> targets = features @ [1.0, 2.0, 3.0]
+    >>> start = np.full((2, 3, 1), 0.01), np.ones((2, 1, 1))  # depth 2, two configurations
+    >>> result = sweep_linear_networks(features, targets, start, "sgd", [0.01, 0.1], iterations=100)
+    >>> result.losses[-1].round(3).tolist()
+    [0.024, 0.0]
+
+    Reference:
+        Arora, Cohen & Hazan 2018, Section 8, for the experiments it is made for.
+    """
+    sweep = _Sweep(features, targets, factors, optimizer, learning_rates, iterations, power, dtype)
+    return sweep.run(checkpoint, progress)
+
+
+class _Sweep:
+    """The whole of a sweep, on the host: what is recorded, dropped, kept on disk."""
+
+    def __init__(
+        self, features, targets, factors, optimizer, learning_rates, iterations, power, dtype
+    ):
+        if dtype not in ("float32", "float64"):
+            raise ValueError(f"`dtype` must be float32 or float64. Received: dtype={dtype!r}")
+        self.problem = _Problem(features, targets, checked_power(power), dtype)
+        self.factors = [np.asarray(factor, dtype) for factor in factors]
+        self.rates = np.asarray(learning_rates, dtype)
+        self.update, self.rule_depth = _rate_one(optimizer)
+        self.grid = _recorded(iterations)
+        self._check()
+        self.slots = None
+        self.steps = np.zeros(len(self.rates), "int32")
+        self.losses = np.full((len(self.grid), len(self.rates)), np.inf)
+        self.iteration = 0
+        self.columns = np.arange(len(self.rates))  # configurations still trained
+
+    def _check(self):
+        sizes, count = chain_sizes(self.factors), self.rates.shape
+        ends = self.problem.features.shape[1], self.problem.targets.shape[1]
+        if (sizes[0], sizes[-1]) != ends or any(
+            factor.ndim != 3 or factor.shape[:1] != count for factor in self.factors
+        ):
+            raise ValueError(
+                f"`factors` must be a chain from {ends[0]} inputs to {ends[1]} outputs, with a "
+                f"leading axis of {count} configurations, one for each of `learning_rates`. "
+                f"Received shapes: {[factor.shape for factor in self.factors]}"
+            )
+        if self.rule_depth and len(self.factors) > 1:
+            raise ValueError(
+                "`EndToEnd` trains single kernels: `factors` must hold one array. "
+                f"Received: {len(self.factors)}"
+            )
+
+    def run(self, checkpoint, progress):
+        """Train to the end, from where the checkpoint leaves off; the `SweepResult`."""
+        file = _Checkpoint(checkpoint, self._digest()) if checkpoint else None
+        if file and file.exists():
+            self._restore(file.load())
+        clock = _Clock(30)
+        trainer = self._trainer()
+        for index, end in enumerate(self.grid):
+            while self.iteration < end and len(self.columns):
+                steps = min(PIECE, end - self.iteration)
+                trainer.advance(self.iteration, steps)
+                self.iteration += steps
+                if progress:
+                    progress(steps)
+                if file and clock.rang():
+                    self._collect(trainer)
+                    file.save(self._state())
+            if self.iteration == end:
+                self._record(trainer, index)
+                if self._drop_diverged(trainer):
+                    trainer = self._trainer()
+        self._collect(trainer)
+        if file:
+            file.save(self._state())
+        return SweepResult(self.grid, self.losses, self.steps, self.factors)
+
+    def _trainer(self):
+        slots = None
+        if self.slots is not None:
+            slots = [slot[self.columns] if slot.ndim else slot for slot in self.slots]
+        return _Trainer(
+            self.problem,
+            self.update,
+            self.rule_depth,
+            [factor[self.columns] for factor in self.factors],
+            slots,
+            self.rates[self.columns],
+            self.steps[self.columns],
+        )
+
+    def _record(self, trainer, index):
+        losses, sound = trainer.losses(), trainer.steps() == self.iteration
+        self.losses[index, self.columns] = np.where(sound & np.isfinite(losses), losses, np.inf)
+
+    def _collect(self, trainer):
+        """Take over what the trainer has come to."""
+        factors, slots, steps = trainer.state()
+        self.steps[self.columns] = steps
+        for whole, part in zip(self.factors, factors, strict=True):
+            whole[self.columns] = part
+        if self.slots is None:
+            count = len(self.rates)
+            self.slots = [np.zeros((count, *s.shape[1:]), s.dtype) if s.ndim else s for s in slots]
+        for index, part in enumerate(slots):
+            if part.ndim:
+                self.slots[index][self.columns] = part
+            else:
+                self.slots[index] = part
+
+    def _drop_diverged(self, trainer):
+        """Stop computing what has diverged, if that is worth a compilation."""
+        sound = trainer.steps() == self.iteration
+        saved = np.sum(~sound) * (self.grid[-1] - self.iteration)
+        if saved * self.problem.operations_per_step < RECOMPILATION and sound.any():
+            return False
+        self._collect(trainer)
+        self.columns = self.columns[sound]
+        return len(self.columns) > 0
+
+    def _state(self):
+        arrays = {"iteration": self.iteration, "columns": self.columns, "steps": self.steps}
+        arrays["losses"] = self.losses
+        arrays |= {f"factor_{index}": factor for index, factor in enumerate(self.factors)}
+        return arrays | {f"slot_{index}": slot for index, slot in enumerate(self.slots)}
+
+    def _restore(self, arrays):
+        self.iteration = int(arrays["iteration"])
+        self.columns, self.steps = arrays["columns"], arrays["steps"]
+        self.losses = arrays["losses"]
+        self.factors = [arrays[f"factor_{index}"] for index in range(len(self.factors))]
+        count = sum(name.startswith("slot_") for name in arrays)
+        self.slots = [arrays[f"slot_{index}"] for index in range(count)]
+
+    def _digest(self):
+        """Of everything that shapes the result."""
+        problem = self.problem
+        arrays = [problem.features, problem.targets, *self.factors, self.rates, self.grid]
+        words = [problem.power, str(problem.dtype), self.rule_depth, repr(self.update.get_config())]
+        digest = hashlib.sha256(json.dumps(words).encode())
+        for array in arrays:
+            digest.update(repr(array.shape).encode() + np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+class _Problem:
+    """A regression with lp loss, for kernels along a leading axis."""
+
+    def __init__(self, features, targets, power, dtype):
+        self.features, self.targets = (
+            np.asarray(features, "float64"),
+            np.asarray(targets, "float64"),
+        )
+        self.targets = self.targets.reshape(len(self.targets), -1)
+        if self.features.ndim != 2 or len(self.features) != len(self.targets):
+            raise ValueError(
+                "`features` must be of shape `(n, inputs)` and `targets` of `(n, outputs)`. "
+                f"Received shapes: {np.shape(features)} and {np.shape(targets)}"
+            )
+        if not (np.isfinite(self.features).all() and np.isfinite(self.targets).all()):
+            raise ValueError("`features` and `targets` must be finite. Received: NaN or infinity")
+        self.power, self.dtype = power, dtype
+        self.through_gram = power == 2 and len(self.features) > self.features.shape[1]
+
+    @property
+    def operations_per_step(self):
+        """Floating-point operations of one step of one configuration."""
+        rows, inputs = self.features.shape
+        return self.targets.shape[1] * inputs * (2 * inputs if self.through_gram else 4 * rows)
+
+    def functions(self):
+        """Gradients and losses of kernels `(C, inputs, outputs)`: two functions of tensors."""
+        features, targets = self.features, self.targets
+        rows, outputs = targets.shape
+        wide, tall, aims, gram, moment = (
+            ops.convert_to_tensor(np.ascontiguousarray(array, self.dtype))
+            for array in (
+                features.T,
+                features / (rows * outputs),
+                targets.T,
+                features.T @ features / (rows * outputs),
+                targets.T @ features / (rows * outputs),
+            )
+        )
+
+        def residuals(kernels):
+            flat = ops.reshape(ops.swapaxes(kernels, 1, 2), (-1, wide.shape[0]))
+            return ops.reshape(ops.matmul(flat, wide), (-1, outputs, rows)) - aims
+
+        def gradient(kernels):
+            if self.through_gram:
+                return ops.swapaxes(ops.matmul(ops.swapaxes(kernels, 1, 2), gram) - moment, 1, 2)
+            slopes = lp_slope(residuals(kernels), self.power)
+            flat = ops.matmul(ops.reshape(slopes, (-1, rows)), tall)
+            return ops.swapaxes(ops.reshape(flat, (-1, outputs, wide.shape[0])), 1, 2)
+
+        def losses(kernels):
+            return ops.mean(lp(residuals(kernels), self.power), axis=(1, 2))
+
+        return gradient, losses
+
+
+class _Trainer:
+    """The compiled loop over some configurations, with their state on the device."""
+
+    def __init__(self, problem, update, rule_depth, factors, slots, rates, steps):
+        self.rule_depth = rule_depth
+        self.gradient, losses = problem.functions()
+        self.rates = ops.convert_to_tensor(rates[:, None, None])
+        # The optimizer moves variables that are put back to zero: what they hold is its update.
+        self.update = update.__class__.from_config(update.get_config())
+        self.shadows = [keras.Variable(np.zeros_like(factor)) for factor in factors]
+        self.update.build(self.shadows)
+        self.stateless = keras.backend.backend() == "jax"
+        for variable, value in zip(self.update.variables, slots or [], strict=slots is not None):
+            variable.assign(value)
+        carried = [ops.convert_to_tensor(v) for v in self.update.variables]
+        self.carry = (
+            [ops.convert_to_tensor(factor) for factor in factors],
+            carried if self.stateless else [],
+            ops.convert_to_tensor(steps),
+        )
+        self._advance = compiled(self._loop)
+        self._losses = compiled(lambda factors: losses(chain_product(factors)))
+
+    def advance(self, start, steps):
+        """Go on by a number of iterations."""
+        start, steps = (ops.convert_to_tensor(np.int32(number)) for number in (start, steps))
+        self.carry = self._advance(self.carry, start, steps)
+
+    def losses(self):
+        """Losses of the configurations."""
+        return np.asarray(ops.convert_to_numpy(self._losses(self.carry[0])), "float64")
+
+    def steps(self):
+        """Finite steps that the configurations have taken."""
+        return np.array(ops.convert_to_numpy(self.carry[2]))
+
+    def state(self):
+        """Factors, optimizer state and steps as NumPy arrays."""
+        factors, slots, _ = self.carry
+        slots = slots if self.stateless else self.update.variables
+        as_arrays = [[np.array(ops.convert_to_numpy(t)) for t in part] for part in (factors, slots)]
+        return *as_arrays, self.steps()
+
+    def _loop(self, carry, start, steps):
+        return ops.fori_loop(start, start + steps, self._step, carry)
+
+    def _step(self, iteration, carry):
+        factors, slots, steps = carry
+        kernel = chain_product(factors)
+        gradient = self.gradient(kernel)
+        if self.rule_depth:
+            gradients = [end_to_end_gradient(kernel, gradient, self.rule_depth)]
+        else:
+            gradients = factor_gradients(factors, gradient)
+        updates, slots = self._updates(gradients, slots)
+        moved = [f + self.rates * u for f, u in zip(factors, updates, strict=True)]
+        sound = steps == ops.cast(iteration, "int32")
+        for factor in moved:
+            sound = ops.logical_and(sound, ops.all(ops.isfinite(factor), axis=(1, 2)))
+        chosen = sound[:, None, None]
+        factors = [ops.where(chosen, new, old) for new, old in zip(moved, factors, strict=True)]
+        return factors, slots, steps + ops.cast(sound, "int32")
+
+    def _updates(self, gradients, slots):
+        """Updates at rate one, and the optimizer's new state."""
+        if self.stateless:
+            zeros = [ops.zeros_like(gradient) for gradient in gradients]
+            return self.update.stateless_apply(slots, gradients, zeros)
+        for shadow in self.shadows:
+            shadow.assign(ops.zeros_like(shadow))
+        self.update.apply(gradients, self.shadows)
+        return [ops.stop_gradient(ops.convert_to_tensor(s)) + 0 for s in self.shadows], slots
+
+
+def _recorded(iterations):
+    """The recorded iterations, from the start to the last."""
+    if np.ndim(iterations) == 0:
+        if isinstance(iterations, bool) or int(iterations) != iterations or iterations < 1:
+            raise ValueError(
+                f"`iterations` must be a positive integer. Received: iterations={iterations!r}"
+            )
+        return logarithmic_grid(int(iterations))
+    grid = np.unique([0, *iterations]).astype(int)
+    if grid[0] < 0 or len(grid) < 2 or not np.array_equal(grid[-len(iterations) :], iterations):
+        raise ValueError(
+            "`iterations` must be an increasing list of non-negative integers. "
+            f"Received: iterations={iterations!r}"
+        )
+    return grid
+
+
+def _rate_one(optimizer):
+    """An optimizer's like with learning rate one, and the depth of the rule (None without)."""
+    optimizer, rule_depth = keras.optimizers.get(optimizer), None
+    config = optimizer.get_config()
+    if isinstance(optimizer, EndToEnd):
+        rule_depth = optimizer.depth
+        if not isinstance(rule_depth, int):
+            raise ValueError(f"`EndToEnd` must have one depth here. Received: depth={rule_depth!r}")
+        config = {n: config[n] for n in keras.optimizers.SGD().get_config() if n in config}
+        optimizer = keras.optimizers.SGD()
+    problem = None
+    if not isinstance(config.get("learning_rate"), float):
+        problem = "have a learning rate that is a number"
+    elif config.get("use_ema") or config.get("gradient_accumulation_steps"):
+        problem = "neither average nor accumulate over steps"
+    elif not _is_elementwise(type(optimizer), config):
+        problem = (
+            "make updates that are elementwise, proportional to the learning rate and independent "
+            "of the variable (no weight decay, no clipping by norms, no layer-wise rates)"
+        )
+    if problem:
+        raise ValueError(f"In a sweep, the optimizer must {problem}. Received: {optimizer!r}")
+    return type(optimizer).from_config({**config, "learning_rate": 1.0}), rule_depth
+
+
+def _is_elementwise(kind, config):
+    """Try it: each of two configurations alone, elsewhere and at half the rate."""
+    gradients = np.random.default_rng(0).normal(size=(3, 2, 4, 3)).astype("float32")
+    gradients[:, 1] *= 100
+
+    def moved(part, start=0.0, rate=1.0):
+        optimizer = kind.from_config({**config, "learning_rate": rate})
+        variable = keras.Variable(np.full(gradients[0, part].shape, start, "float32"))
+        for gradient in gradients[:, part]:
+            optimizer.apply([ops.convert_to_tensor(gradient)], [variable])
+        return (ops.convert_to_numpy(variable) - start) / rate
+
+    both = moved(slice(0, 2))
+    alike = [(moved(slice(i, i + 1)), both[i : i + 1]) for i in range(2)]
+    alike += [(moved(slice(0, 2), start=1.0), both), (moved(slice(0, 2), rate=0.5), both)]
+    return all(np.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in alike)
+
+
+class _Checkpoint:
+    """A file that holds a sweep's state, whole or not at all."""
+
+    def __init__(self, path, digest):
+        self.path, self.digest = Path(path), digest
+
+    def exists(self):
+        return self.path.exists()
+
+    def save(self, arrays):
+        partial = self.path.with_name(self.path.name + ".partial")
+        with partial.open("wb") as file:
+            np.savez(file, digest=self.digest, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, self.path)
+
+    def load(self):
+        try:
+            with np.load(self.path, allow_pickle=False) as content:
+                arrays = dict(content)
+            digest = str(arrays.pop("digest"))
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"The checkpoint {self.path} is damaged ({error}); remove it to start again."
+            ) from error
+        if digest != self.digest:
+            raise ValueError(
+                f"The checkpoint {self.path} is of another sweep; remove it, or name another file."
+            )
+        return arrays
+
+
+class _Clock:
+    """Rings once in so many seconds."""
+
+    def __init__(self, seconds):
+        self.seconds, self.since = seconds, time.monotonic()
+
+    def rang(self):
+        if time.monotonic() - self.since < self.seconds:
+            return False
+        self.since = time.monotonic()
+        return True
