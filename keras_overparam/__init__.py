@@ -17,6 +17,7 @@ from keras_overparam.factorization import (
     chain_product,
     identity_factors,
     product_squared_norm,
+    truncation_error,
 )
 from keras_overparam.layers import FactoredDense, FactoredLinear
 from keras_overparam.losses import LpLoss
@@ -39,4 +40,5 @@ __all__ = [
     "product_squared_norm",
     "step_and_momentum",
     "sweep_linear_networks",
+    "truncation_error",
 ]

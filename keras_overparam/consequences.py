@@ -1,10 +1,13 @@
-"""Two consequences of the end-to-end rule: its memory of past gradients, and no regularizer has it.
+"""What follows from training a product: memory of past gradients, and what regularizers can do.
 
-Arora, Cohen & Hazan 2018, Sections 4 and 6, and the blog post's warm-up.
+The rule remembers past gradients (Arora, Cohen & Hazan 2018, Section 4, and the blog post's
+warm-up); no regularizer of the kernel has the same effect (Section 6); and L2 on the factors acts
+on the kernel as a regularizer of its singular values.
 """
 
 from typing import NamedTuple
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -91,9 +94,55 @@ def trajectory_from_memory(start, gradients, memory):
     """
     dtype = memory.weights.dtype
     start, gradients = (ops.cast(ops.convert_to_tensor(a), dtype) for a in (start, gradients))
-    steps = ops.matmul(memory.weights, gradients) + memory.step_sizes[:, None] * gradients
+    # `ops.matmul` has no float64 on PyTorch.
+    steps = memory.weights @ gradients + memory.step_sizes[:, None] * gradients
     steps = steps + memory.start_weights[:, None] * start
     return ops.concatenate([start[None], start - ops.cumsum(steps, axis=0)])
+
+
+def induced_regularizer(kernel, depth):
+    """Smallest sum of squared factors of a kernel, `N Σ_r σ_r^{2/N}`.
+
+    The sum `Σ_j ‖A_j‖²` of squared Frobenius norms, over all factorizations `K = A1 @ … @ AN` of
+    whatever widths, is smallest for balanced factors, where it is this: the 2/N-th power of the
+    Schatten-2/N quasi-norm, times N. That is `‖K‖²` at depth 1, twice the nuclear norm at depth 2,
+    and ever closer to N times the rank. So decaying each factor by λ, which is descending
+    `λ/2 Σ_j ‖A_j‖²`, favours kernels of low rank.
+
+    The end-to-end rule turns the gradient of `λ/2` times this function, `λ U diag(σ^{2/N−1}) Vᵀ`,
+    into `Nλ K`: the rule's weight decay.
+
+    Args:
+        kernel: `K` of shape `(…, inputs, units)`.
+        depth: number of factors, N ≥ 1.
+
+    Returns:
+        Tensor of shape `(…)`. Singular values below the arithmetic's resolution, `σ < 2 ε ‖K‖`,
+        count as zero, since a root of high order magnifies them.
+
+    Raises:
+        ValueError: for a depth below 1.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_overparam.consequences import induced_regularizer
+    >>> [float(induced_regularizer(np.diag([9.0, 4.0, 0.0]), depth)) for depth in (1, 2)]
+    [97.0, 26.0]
+
+    Reference:
+        Shang, Liu & Cheng, "Unified Scalable Equivalent Formulations for Schatten Quasi-Norms",
+        arXiv:1606.00668, 2016; at depth 2, Srebro, Rennie & Jaakkola, "Maximum-Margin Matrix Factorization", NIPS
+        2004.
+    """
+    depth = positive_integer("depth", depth)
+    kernel = ops.convert_to_tensor(kernel)
+    singular = ops.linalg.svd(kernel, compute_uv=False)
+    resolution = 2 * np.finfo(keras.backend.standardize_dtype(kernel.dtype)).eps
+    squares = singular**2
+    resolved = squares > float(resolution) ** 2 * ops.sum(squares, axis=-1, keepdims=True)
+    powers = ops.where(resolved, ops.where(resolved, singular, 1) ** (2 / depth), 0)
+    return depth * ops.sum(powers, axis=-1)
 
 
 def loop_integral(gradient, direction, inner, outer, depth, nodes=64):

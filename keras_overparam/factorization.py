@@ -5,11 +5,14 @@ whose factor `Aj` has shape `(s[j-1], s[j])`.
 """
 
 import functools
+import numbers
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
 from keras import ops
+
+from keras_overparam.checks import positive_integer
 
 
 class Plan(NamedTuple):
@@ -239,7 +242,7 @@ def hidden_widths(inputs, units, depth, width=None):
     """
     if width is None:
         width = min(inputs, units)
-    hidden = (width,) * (depth - 1) if isinstance(width, int) else tuple(width)
+    hidden = (width,) * (depth - 1) if isinstance(width, numbers.Integral) else tuple(width)
     return (inputs, *hidden, units)
 
 
@@ -254,8 +257,9 @@ def balanced_factors(kernel, depth, width=None):
     Args:
         kernel: array of shape `(…, inputs, units)`.
         depth: number of factors, N ≥ 1.
-        width: hidden widths as in `FactoredLinear`. Where one is smaller than the rank of `kernel`
-            the product is the closest kernel of that rank.
+        width: hidden widths as in `FactoredLinear`. If the smallest, w, is below the rank of
+            `kernel`, the product is the kernel of rank w closest to it, and `truncation_error` says
+            how close that is; otherwise it is `kernel`.
 
     Returns:
         List of N arrays in the kernel's dtype (at least float32).
@@ -286,6 +290,45 @@ def balanced_factors(kernel, depth, width=None):
         _pad(factor, shape).astype(dtype)
         for factor, shape in zip(factors, pairwise(sizes), strict=True)
     ]
+
+
+def truncation_error(kernel, width, relative=False):
+    """Distance of a kernel from the product of its balanced factors of a given width.
+
+    That product keeps the w largest singular values, w being the smallest width, so the error is
+    `‖K − A1 @ … @ AN‖ = (Σ_{r>w} σ_r²)^{1/2}`, in the Frobenius norm. No kernel of rank w, and so
+    no factorization of that width, is closer. The depth does not matter from two factors on; a
+    single one has no width, and no error. Computed in float64 on the host.
+
+    Args:
+        kernel: array of shape `(…, inputs, units)`.
+        width: hidden widths as in `balanced_factors`: None, a positive integer, or several.
+        relative: whether to divide by `‖K‖` (a kernel of zeros has no error).
+
+    Returns:
+        Array of shape `(…)` in float64; exactly zero where `w ≥ min(inputs, units)`.
+
+    Raises:
+        ValueError: for a width below 1.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_overparam import truncation_error
+    >>> float(truncation_error(np.diag([12.0, 4.0, 3.0]), width=1))
+    5.0
+    >>> round(float(truncation_error(np.diag([12.0, 4.0, 3.0]), width=1, relative=True)), 4)
+    0.3846
+
+    Reference:
+        Eckart & Young, "The approximation of one matrix by another of lower rank", Psychometrika 1
+        (1936).
+    """
+    kernel = np.asarray(kernel, np.float64)
+    rank = positive_integer("width", min(hidden_widths(*kernel.shape[-2:], 2, width)))
+    singular = np.linalg.svd(kernel, compute_uv=False)
+    norm, lost = (np.linalg.norm(values, axis=-1) for values in (singular, singular[..., rank:]))
+    return lost / np.where(norm > 0, norm, 1) if relative else lost
 
 
 def identity_factors(kernel, depth, width=None):

@@ -15,19 +15,7 @@ from plumbing.datasets import DataError, load_images
 
 TRAIN_IMAGES = "train-images-idx3-ubyte.gz"
 TEST_LABELS = "t10k-labels-idx1-ubyte.gz"
-
-
-def no_network(*args, **kwargs):
-    raise requests.ConnectionError("no network in this test")
-
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch):
-    """No data and no network but what a test gives itself."""
-    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
-    monkeypatch.delenv("KERAS_OVERPARAM_ARCHIVES", raising=False)
-    monkeypatch.setattr(datasets, "NEARBY_ARCHIVES", Path("no-such-folder"))
-    monkeypatch.setattr(requests, "head", no_network)
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 @pytest.fixture(scope="session")
@@ -191,7 +179,7 @@ def test_without_network_mnist_names_the_ways_out(tmp_path):
         assert way in str(caught.value)
 
 
-def test_download_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):
+def test_download_that_breaks_off_leaves_nothing(tmp_path, monkeypatch, no_network):
     monkeypatch.setattr(datasets, "_probe_network", lambda: None)
     monkeypatch.setattr(requests.Session, "get", no_network)
     assert load_images("auto", data_dir=tmp_path).name == "digits"

@@ -24,19 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NAME, OFFICIAL_NAME, OLD_NAME = ARCHIVE_NAMES
 LINE = "1;10.5 " + " ".join(f"{i}:{i / 8}" for i in range(1, 129))
 real_head = requests.head
-
-
-def no_network(*args, **kwargs):
-    raise requests.ConnectionError("no network in this test")
-
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch):
-    """No data and no network but what a test gives itself."""
-    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
-    monkeypatch.delenv("KERAS_OVERPARAM_ARCHIVES", raising=False)
-    monkeypatch.setattr(gas_sensor, "NEARBY_ARCHIVES", Path("no-such-folder"))
-    monkeypatch.setattr(requests, "head", no_network)
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 def made_rows():
@@ -416,7 +404,7 @@ def test_an_archive_that_is_no_longer_served_is_a_failed_download(served, tmp_pa
         load_ethanol("gas_sensor", data_dir=tmp_path)
 
 
-def test_a_download_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):
+def test_a_download_that_breaks_off_leaves_nothing(tmp_path, monkeypatch, no_network):
     monkeypatch.setattr(gas_sensor, "probe", lambda url: None)
     monkeypatch.setattr(requests.Session, "get", no_network)
     assert load_ethanol("auto", data_dir=tmp_path).name == "diabetes"

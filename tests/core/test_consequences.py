@@ -1,4 +1,6 @@
-"""What follows from the rule: a memory of gradients, and that no regularizer produces it."""
+"""What follows from training a product: memory of gradients, and what regularizers can do."""
+
+import itertools
 
 import keras
 import numpy as np
@@ -6,12 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keras_overparam import balanced_factors, chain_product, end_to_end_gradient, end_to_end_step
 from keras_overparam.consequences import (
     constant_gradient_loop_integral,
     gradient_memory,
+    induced_regularizer,
     loop_integral,
     trajectory_from_memory,
 )
+
+# Keras computes in float32 on PyTorch, whatever it is given.
+RELATIVE, STEP = (1e-4, 1e-2) if keras.backend.backend() == "torch" else (1e-6, 1e-5)
 
 
 def numpy(tensor):
@@ -112,3 +119,68 @@ def test_at_depth_two_a_loss_that_is_not_linear_shows_it_too():
 def test_bad_depth_is_one_clear_sentence():
     with pytest.raises(ValueError, match="`depth` must be a positive integer. Received: depth=0"):
         loop_integral(quartic, [1.0, 0.0], 0.1, 1.0, 0)
+
+
+SIZES = st.lists(st.integers(1, 6), min_size=3, max_size=6)
+
+
+def random_factors(sizes, seed):
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=pair) for pair in itertools.pairwise(sizes)]
+
+
+def squared_norms(factors):
+    return sum(np.sum(factor**2) for factor in factors)
+
+
+@given(sizes=SIZES, seed=st.integers(0, 1000), scale=st.sampled_from([1e-3, 1.0, 1e3]))
+def test_the_induced_regularizer_is_the_least_sum_of_squares(sizes, seed, scale):
+    factors = random_factors(sizes, seed)
+    kernel, depth = scale**2 * chain_product(factors), len(factors)
+    least = float(induced_regularizer(kernel, depth))
+    balanced = balanced_factors(kernel, depth, width=min(sizes))
+    assert squared_norms(balanced) == pytest.approx(least, rel=RELATIVE)
+    for first, last in ((scale, scale), (scale**2, 1), (1, scale**2)):
+        others = [first * factors[0], *factors[1:-1], last * factors[-1]]
+        assert squared_norms(others) >= least * (1 - RELATIVE)
+
+
+def test_the_induced_regularizer_at_depth_one_two_and_without_end():
+    kernels = np.random.default_rng(0).normal(size=(3, 5, 2)) @ np.ones((2, 4))
+    kernels[2] = 0
+    for depth, expected in (
+        (1, np.sum(kernels**2, axis=(-2, -1))),
+        (2, 2 * np.linalg.norm(kernels, "nuc", axis=(-2, -1))),
+        (10**4, 10**4 * np.linalg.matrix_rank(kernels)),
+    ):
+        found = numpy(induced_regularizer(kernels, depth))
+        np.testing.assert_allclose(found, expected, rtol=1e-3 if depth > 2 else 1e-6)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 5])
+@pytest.mark.parametrize("shape", [(4, 4), (6, 3), (2, 5)])
+def test_the_rule_turns_its_gradient_into_decay_by_n(depth, shape):
+    kernel = np.random.default_rng(depth).normal(size=shape)
+    slopes = np.zeros(shape)
+    for index in np.ndindex(shape):  # central differences
+        step = np.zeros(shape)
+        step[index] = STEP
+        higher, lower = (induced_regularizer(kernel + way * step, depth) for way in (1, -1))
+        slopes[index] = (float(higher) - float(lower)) / (2 * STEP)
+    pulled = numpy(end_to_end_gradient(kernel, slopes / 2, depth))
+    np.testing.assert_allclose(pulled, depth * kernel, rtol=10 * STEP, atol=10 * STEP)
+
+
+@pytest.mark.parametrize("sizes", [(3, 4, 2), (5, 2, 6, 3), (2, 2, 2, 2, 2, 2)])
+def test_decay_of_any_factors_is_n_times_as_much_end_to_end(sizes):
+    factors, decay = random_factors(sizes, seed=4), 0.3
+    kernel, depth = chain_product(factors), len(factors)
+    rates = np.geomspace(1e-2, 1e-1, 4)
+    differences = [
+        np.linalg.norm(
+            chain_product([factor - rate * decay * factor for factor in factors])
+            - numpy(end_to_end_step(kernel, 0 * kernel, rate, depth, decay))
+        )
+        for rate in rates
+    ]
+    assert np.polyfit(np.log(rates), np.log(differences), 1)[0] == pytest.approx(2, abs=0.1)

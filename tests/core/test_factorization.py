@@ -15,6 +15,7 @@ from keras_overparam import (
     chain_product,
     identity_factors,
     product_squared_norm,
+    truncation_error,
 )
 from keras_overparam.factorization import (
     _squared_norm_split,
@@ -113,6 +114,11 @@ def value_and_gradients(function, arrays):
         import jax
 
         return jax.value_and_grad(lambda tensors: function(tensors))(arrays)
+    if keras.backend.backend() == "torch":
+        tensors = [ops.convert_to_tensor(array).requires_grad_() for array in arrays]
+        value = function(tensors)
+        value.backward()
+        return value.detach(), [tensor.grad for tensor in tensors]
     import tensorflow as tf
 
     tensors = [tf.constant(array) for array in arrays]
@@ -172,6 +178,48 @@ def test_a_narrow_balanced_factorization_is_the_closest_kernel_of_its_rank(case,
     np.testing.assert_allclose(
         np.linalg.norm(product - kernel), np.linalg.norm(lost), rtol=1e-8, atol=1e-9
     )
+
+
+@settings(deadline=None, max_examples=60)
+@given(case=KERNELS, depth=st.integers(2, 5), widths=st.lists(st.integers(1, 12), min_size=4))
+def test_the_truncation_error_is_the_distance_of_the_product(case, depth, widths):
+    kernel = random_kernel(case)
+    for width in (None, widths[0], np.int64(widths[0]), widths[: depth - 1]):
+        product = chain_product(balanced_factors(kernel, depth, width))
+        error = truncation_error(kernel, width)
+        np.testing.assert_allclose(
+            error, np.linalg.norm(product - kernel), rtol=1e-8, atol=1e-12 * np.linalg.norm(kernel)
+        )
+        relative = truncation_error(kernel, width, relative=True)
+        np.testing.assert_allclose(relative, error / np.linalg.norm(kernel), rtol=1e-12)
+        if width is None or np.min(width) >= min(kernel.shape):
+            assert error == 0
+
+
+@settings(deadline=None, max_examples=40)
+@given(case=KERNELS, width=st.integers(1, 9), seed=st.integers(0, 1000))
+def test_no_factors_of_that_width_come_closer(case, width, seed):
+    kernel = random_kernel(case)
+    best = chain_product(balanced_factors(kernel, 2, width))
+    left = np.random.default_rng(seed).normal(size=(kernel.shape[0], width))
+    closest = left @ np.linalg.lstsq(left, kernel)[0]  # the best second factor for that first one
+    for other in (closest, 0 * kernel, 0.9 * best):
+        assert np.linalg.norm(other - kernel) >= truncation_error(kernel, width) - 1e-12
+
+
+def test_truncation_errors_of_many_kernels_and_of_low_rank():
+    kernels = np.random.default_rng(3).normal(size=(3, 2, 6, 4))
+    errors = truncation_error(kernels, 2)
+    assert errors.shape == (3, 2)
+    assert errors[1, 0] == truncation_error(kernels[1, 0], 2)
+    low = kernels[..., :2] @ kernels[..., :2, :]
+    np.testing.assert_allclose(truncation_error(low, 2, relative=True), 0, atol=1e-14)
+    assert truncation_error(np.zeros((3, 3)), 1, relative=True) == 0
+
+
+def test_a_width_out_of_range_is_one_clear_sentence():
+    with pytest.raises(ValueError, match="`width` must be a positive integer. Received: width=0"):
+        truncation_error(np.eye(3), [2, 0])
 
 
 def test_balanced_factors_of_zero_and_of_repeated_singular_values():
