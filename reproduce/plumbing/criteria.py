@@ -41,8 +41,9 @@ END_TO_END_RULE = {
 }
 
 # Rates are an eighth of a decade apart, at least 31 of them, extended until the best is inside. The
-# best is that of the lowest final loss, median over seeds (a diverged run's is infinite). The
-# speed-up of one model over another, each at its best rate, for T iterations and seed by seed: T
+# best is that of the lowest final loss, median over seeds, where no seed diverges (after the first
+# runs: there, two seeds of five could diverge at the best rate, for starts of norm 0.3 and more).
+# The speed-up of one model over another, each at its best rate, for T iterations, seed by seed: T
 # over the iterations after which it reaches the other's final loss; if it never does, those after
 # which the other reaches its final loss, over T. Numbers are medians over at least 5 seeds.
 # The common start is a balanced one of end-to-end norm 0.1, of the same kernel for all depths; a

@@ -28,7 +28,8 @@ def draw(experiment, results, path, notice=None):
     with plt.rc_context(STYLE):
         figure, title = FIGURES[experiment](results)
         seeds = len(results[0].settings.seeds)
-        text = f"{title}; medians and ranges of {seeds} seeds"
+        shown = "medians" if experiment == "map" else "medians and ranges"
+        text = f"{title}; {shown} of {seeds} seeds"
         finish(figure, path, "\n".join([*textwrap.wrap(notice or "", 110), text]), notice)
 
 
@@ -105,7 +106,7 @@ def _starts(results):
     for axis, name in zip(axes, names, strict=True):
         axis.set(xscale="log", yscale="log", xlabel="end-to-end norm of the start", ylabel=name)
     axes[0].axhline(1, color="black", linewidth=0.8)
-    _plain_ticks(axes[0])
+    axes[0].set_yscale("linear")
     _plain_ticks(axes[1])
     axes[1].legend()
     iterations = results[0].settings.iterations
@@ -122,8 +123,7 @@ def _widths(results):
         _with_range(axes[0], widths, [speed_up(r, base) for r in group], style)
         _with_range(axes[1], widths, [r.curves[:, -1] for r in group], style)
     for axis, name in zip(axes, ("speed-up over depth 1", "final loss"), strict=True):
-        axis.set(xscale="log", yscale="log", xlabel="hidden width", ylabel=name)
-        _plain_ticks(axis)
+        axis.set(xscale="log", xlabel="hidden width", ylabel=name)
     axes[0].legend()
     return figure, "Hidden width, ℓ4 loss, independent Gaussian weights"
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_overparam.sweep import SweepResult
 from plumbing.records import Record
-from plumbing.sweep_runs import PER_DECADE, Settings
+from plumbing.sweep_runs import PER_DECADE, Settings, usable_median
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,8 +33,8 @@ class Result:
 
     @property
     def final(self):
-        """Final loss by rate, median over seeds."""
-        return np.median(self.losses[..., -1], axis=1)
+        """Final loss by rate, median over seeds; infinite where a seed diverged."""
+        return np.array([usable_median(losses) for losses in self.losses[..., -1]])
 
     @property
     def best(self):
@@ -60,7 +60,8 @@ class Result:
     def fastest_to(self, target):
         """Least median iterations to a loss over all rates, and the index of that rate."""
         medians = [
-            float(np.median(self.iterations_to(target, index))) for index in range(len(self.rates))
+            float(np.median(self.iterations_to(target, index))) if np.isfinite(final) else np.inf
+            for index, final in enumerate(self.final)
         ]
         best = int(np.argmin(medians))
         return medians[best], best

@@ -172,13 +172,18 @@ def _next_part(settings, parts):
     return list(range(low, low + MORE_RATES) if side < 0 else range(high, high + MORE_RATES))
 
 
+def usable_median(final_losses):
+    """Median of final losses; infinite if a seed diverged (infinite or None): no usable rate."""
+    final = np.array(final_losses, "float64")
+    return float(np.median(final)) if np.isfinite(final).all() else np.inf
+
+
 def _edge(parts):
     """Whether the best rate is the lowest (−1) or the highest (+1) of the grid, or inside (0)."""
     medians = {}
     for part in parts:
         for exponent, row in zip(part["exponents"], part["losses"], strict=True):
-            final = [np.inf if losses[-1] is None else losses[-1] for losses in row]
-            medians[exponent] = float(np.median(final))
+            medians[exponent] = usable_median([losses[-1] for losses in row])
     best = min(medians, key=medians.get)
     if not np.isfinite(medians[best]) or best == min(medians):
         return -1
