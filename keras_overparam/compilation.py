@@ -1,4 +1,4 @@
-"""Compiling a function on the backend that Keras runs on: the one thing `keras.ops` has no word for."""
+"""Compiling a function on Keras's backend: the one thing that `keras.ops` has no word for."""
 
 import keras
 

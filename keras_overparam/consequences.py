@@ -131,8 +131,8 @@ def induced_regularizer(kernel, depth):
 
     Reference:
         Shang, Liu & Cheng, "Unified Scalable Equivalent Formulations for Schatten Quasi-Norms",
-        arXiv:1606.00668, 2016; at depth 2, Srebro, Rennie & Jaakkola, "Maximum-Margin Matrix Factorization", NIPS
-        2004.
+        arXiv:1606.00668, 2016; at depth 2, Srebro, Rennie & Jaakkola, "Maximum-Margin Matrix
+        Factorization", NIPS 2004.
     """
     depth = positive_integer("depth", depth)
     kernel = ops.convert_to_tensor(kernel)

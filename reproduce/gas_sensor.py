@@ -1,0 +1,145 @@
+"""Linear regression by gradient descent: does depth make it faster?
+
+    python reproduce/gas_sensor.py                        l4 loss: depths 1 to 3, AdaGrad, AdaDelta
+    python reproduce/gas_sensor.py --experiments l2 deep  other experiments
+    python reproduce/gas_sensor.py --experiments all      all of them
+    python reproduce/gas_sensor.py --plot-only            redraw from the records
+
+Every model is trained at a whole grid of learning rates and seeds at once, and the grid is extended
+until the best rate is inside it. Figure, records and summary go to runs/gas_sensor/. The first
+experiment takes about two minutes on two CPU cores, all of them about half an hour.
+"""
+
+import argparse
+import gzip
+import json
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from plumbing import gas_sensor, records, sweep_figures, sweep_results, sweep_runs
+from plumbing.jobs import command, prepare
+from plumbing.options import add_data_options, add_output_options, non_negative, positive
+from plumbing.sweep_experiments import WHAT, label, models
+
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
+NAME = "gas_sensor"
+
+
+def parse(arguments=None):
+    """Options of the command line."""
+    experiments = "\n".join(f"  {name:6s} {what}" for name, what in WHAT.items())
+    parser = argparse.ArgumentParser(
+        description=f"{__doc__}\nExperiments:\n{experiments}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    group = parser.add_argument_group("experiment")
+    group.add_argument("--experiments", choices=(*WHAT, "all"), nargs="+", default=["l4"])
+    group.add_argument("--seeds", type=non_negative, nargs="+", default=[0, 1, 2, 3, 4])
+    group.add_argument("--iterations", type=positive(int), default=20_000)
+    group.add_argument(
+        "--start-norm", type=positive(float), default=0.1, help="end to end (%(default)s)"
+    )
+    group.add_argument("--target", choices=gas_sensor.TARGETS, default="standardized")
+    add_data_options(parser, gas_sensor.DATASETS, "gas sensor archive")
+    machine = add_output_options(parser, output=f"runs/{NAME}")
+    machine.add_argument("--plot-only", action="store_true", help="redraw from the records")
+    machine.add_argument("--publish", action="store_true", help="put the records into assets/ too")
+    options = parser.parse_args(arguments)
+    if "all" in options.experiments:
+        options.experiments = list(WHAT)
+    return options
+
+
+def base_settings(options, dataset):
+    """What all models of these options share."""
+    return sweep_runs.Settings(
+        scale=options.start_norm,
+        iterations=options.iterations,
+        seeds=tuple(options.seeds),
+        dataset=dataset,
+        target=options.target,
+    )
+
+
+def run_all(options):
+    """Train what is not recorded yet; results by experiment."""
+    output, data = prepare(
+        options,
+        lambda dataset, data_dir, archives: gas_sensor.load_ethanol(
+            dataset, data_dir, archives, options.target
+        ),
+    )
+    base, found = base_settings(options, data.name), {}
+    for experiment in options.experiments:
+        print(f"\n{experiment}: {WHAT[experiment]}")
+        found[experiment] = [
+            run_one(settings, data, output, options.again) for settings in models(experiment, base)
+        ]
+        report(experiment, found[experiment], output)
+    return found
+
+
+def run_one(settings, data, output, again):
+    """Train one model, or find its record; the result."""
+    record = sweep_runs.run(settings, data, output / settings.run_name, again)
+    result = sweep_results.load(record.path)
+    final = sweep_results.spread(result.curves[:, -1])["median"]
+    edge = "" if result.inside else ", AT THE EDGE of the rates tried"
+    what = f"ℓ{settings.power:g}, {label(settings)}, {settings.start} {settings.scale:g}"
+    print(f"  {what}: loss {final:.4g} at rate {result.rates[result.best]:.3g}{edge}")
+    return result
+
+
+def recorded(options):
+    """Results of these options that are on record, for --plot-only."""
+    names = ("gas_sensor", "diabetes") if options.dataset == "auto" else (options.dataset,)
+    for name in names:
+        base = base_settings(options, name)
+        folders = {
+            experiment: [Path(options.output) / s.run_name for s in models(experiment, base)]
+            for experiment in options.experiments
+        }
+        if all(records.Record(f).outcome() for group in folders.values() for f in group):
+            return {e: [sweep_results.load(f) for f in group] for e, group in folders.items()}
+    raise records.OutputError(
+        f"{options.output} holds no finished runs of these settings; leave out --plot-only to run "
+        "them."
+    )
+
+
+def report(experiment, results, folder):
+    """Draw an experiment's figure, and write its summary."""
+    notice = results[0].start["data"]["notice"]
+    sweep_figures.draw(experiment, results, folder / f"{NAME}_{experiment}.png", notice)
+    rows = [sweep_results.summarize(result) for result in results]
+    text = json.dumps(json.loads(records.to_json(rows)), indent=1, ensure_ascii=False) + "\n"
+    path = folder / f"{NAME}_{experiment}.json"
+    records.write_atomically(path, lambda file: file.write_text(text, "utf-8"))
+
+
+def publish(found):
+    """Copy the records into assets/."""
+    if any(result.start["data"]["notice"] for group in found.values() for result in group):
+        raise records.OutputError("--publish wants the gas sensor data; these are others.")
+    folder = records.make_folder(ASSETS / NAME)
+    for result in {r.settings: r for group in found.values() for r in group}.values():
+        content = gzip.compress(result.path.read_bytes(), mtime=0)
+        (folder / f"{result.settings.run_name}.jsonl.gz").write_bytes(content)
+
+
+def main(arguments=None):
+    """Run the command line."""
+    options = parse(arguments)
+    with command(f"{NAME}.py", resumes_after="part of a run"):
+        found = recorded(options) if options.plot_only else run_all(options)
+        for experiment, results in found.items():
+            report(experiment, results, Path(options.output))
+            print(f"Figure: {Path(options.output) / f'{NAME}_{experiment}.png'}")
+        if options.publish:
+            publish(found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""Runs that train one model of linear regression at a whole grid of learning rates and seeds."""
+
+import dataclasses
+import hashlib
+import json
+
+import keras
+import numpy as np
+from tqdm.auto import tqdm
+
+from keras_overparam import EndToEnd, chain_product, identity_factors, sweep_linear_networks
+from keras_overparam.factorization import hidden_widths
+from keras_overparam.sweep import logarithmic_grid
+from plumbing import records
+from plumbing.linear_networks import STARTS
+
+POINTS = 60  # recorded iterations, logarithmically spaced
+PER_DECADE = 8  # learning rates
+FIRST_RATES, MORE_RATES = 31, 8  # at first, and whenever the best rate is at the edge
+EXTENSIONS = 8  # at most, after which the edge is reported
+OPTIMIZERS = {
+    "gd": keras.optimizers.SGD,
+    "adagrad": keras.optimizers.Adagrad,  # TensorFlow 1's constants, but for an epsilon of 1e-7
+    "adadelta": keras.optimizers.Adadelta,
+    "adadelta_tf1": lambda: keras.optimizers.Adadelta(epsilon=1e-8),
+    "adam": keras.optimizers.Adam,
+}
+# Decade at which the first grid starts. For gradient descent it depends on the power: with p the
+# curvature where training starts grows, and the usable rate shrinks.
+LOWEST_RATE = {"adagrad": -3.5, "adadelta": -3.0, "adadelta_tf1": -2.5, "adam": -5.0, "rule": -4.5}
+LOWEST_RATE_OF_POWER = {2: -3.5, 3: -4.0, 4: -4.5, 6: -6.0, 8: -7.5}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Everything that shapes the result of a run.
+
+    `start` is "balanced", "independent" or "identity", of end-to-end norm `scale`; or "near_zero",
+    where `scale` is the standard deviation of every weight. `optimizer` is a key of `OPTIMIZERS`,
+    or "rule": one layer, trained by the end-to-end rule of the given depth.
+    """
+
+    power: float = 4
+    depth: int = 1
+    optimizer: str = "gd"
+    start: str = "balanced"
+    scale: float = 0.1
+    width: int = 1
+    iterations: int = 20_000
+    seeds: tuple = (0, 1, 2, 3, 4)
+    dataset: str = "gas_sensor"
+    target: str = "standardized"
+
+    def __post_init__(self):
+        object.__setattr__(self, "seeds", tuple(self.seeds))
+        if self.depth == 1:  # one kernel, whatever the start
+            object.__setattr__(self, "width", 1)
+            if self.start != "near_zero":
+                object.__setattr__(self, "start", "balanced")
+
+    @property
+    def run_name(self):
+        """A readable folder name that differs whenever the settings do."""
+        digest = hashlib.sha256(json.dumps(dataclasses.asdict(self)).encode()).hexdigest()[:8]
+        return f"{self.dataset}-l{self.power:g}-{self.optimizer}-depth{self.depth}-{digest}"
+
+    @property
+    def recorded_iterations(self):
+        """The start, and iterations evenly spaced on a log scale."""
+        return logarithmic_grid(self.iterations, POINTS)
+
+    @property
+    def precision(self):
+        """At p = 2 a step is cheap enough for float64."""
+        return "float64" if self.power == 2 else "float32"
+
+    def first_rates(self):
+        """Exponents of the first grid, in eighths of a decade."""
+        lowest = LOWEST_RATE.get(self.optimizer)
+        if lowest is None:
+            lowest = LOWEST_RATE_OF_POWER.get(self.power, -2.0 - self.power / 1.6)
+        first = round(lowest * PER_DECADE)
+        return list(range(first, first + FIRST_RATES))
+
+
+def starting_factors(settings, inputs):
+    """Factors for each seed along a leading axis, float64."""
+    shape, depth, width = (inputs, 1), settings.depth, settings.width
+    if settings.start in STARTS:
+        return STARTS[settings.start](shape, depth, width, settings.scale, settings.seeds)
+    if settings.start == "identity":
+        (kernels,) = STARTS["balanced"](shape, 1, width, settings.scale, settings.seeds)
+        return identity_factors(kernels, depth, width)
+    sizes = hidden_widths(*shape, depth, width)
+    norm = settings.scale**depth * np.sqrt(np.prod(np.array(sizes, float)))
+    return STARTS["independent"](shape, depth, width, norm, settings.seeds)
+
+
+def run(settings, data, folder, again=False):
+    """Run `settings` in `folder`, unless its finished run is on record; the `Record`.
+
+    The first grid of learning rates is extended while the best of them is at its edge. Every part
+    of the grid is one line of the record; within a part, a checkpoint is kept.
+    """
+    record = records.Record(records.make_folder(folder))
+    if again or not record.lines():
+        record.keep([])
+        description = {name: getattr(data, name) for name in ("name", "source", "digest", "notice")}
+        record.append(
+            "start",
+            run=settings.run_name,
+            settings=dataclasses.asdict(settings),
+            precision=settings.precision,
+            data=description,
+            versions=records.versions(),
+            device=records.device_name(),
+        )
+    while record.outcome() is None:
+        parts = record.of_kind("rates")
+        more = _next_part(settings, parts)
+        if more:
+            record.append("rates", **train_part(settings, data, folder, more))
+        else:
+            record.append("outcome", status="finished", best_is_inside=_edge(parts) == 0)
+    return record
+
+
+def train_part(settings, data, folder, exponents):
+    """Train at some learning rates, all seeds; what the record says of it."""
+    rates = 10.0 ** (np.array(exponents) / PER_DECADE)
+    seeds = len(settings.seeds)
+    starts = starting_factors(settings, data.features.shape[1])
+    factors = [np.tile(factor, (len(rates), 1, 1)) for factor in starts]
+    optimizer = OPTIMIZERS.get(settings.optimizer, keras.optimizers.SGD)()
+    if settings.optimizer == "rule":
+        optimizer = EndToEnd(depth=settings.depth)
+        factors = [chain_product(factors)]
+    checkpoint = folder / f"sweep{min(exponents):+d}.npz"
+    with tqdm(total=settings.iterations, unit="iteration", leave=False) as bar:
+        result = sweep_linear_networks(
+            data.features,
+            data.target,
+            factors,
+            optimizer,
+            np.repeat(rates, seeds),
+            settings.recorded_iterations.tolist(),
+            power=settings.power,
+            dtype=settings.precision,
+            checkpoint=checkpoint,
+            progress=bar.update,
+        )
+    checkpoint.unlink(missing_ok=True)
+    shape = (len(rates), seeds)
+    losses = result.losses.T.reshape(*shape, -1)
+    return {
+        "exponents": list(exponents),
+        "iterations": result.iterations.tolist(),
+        "steps": result.steps.reshape(shape).tolist(),
+        "losses": [[records.rounded(one.tolist(), 5) for one in row] for row in losses],
+    }
+
+
+def _next_part(settings, parts):
+    """Exponents of the rates to train at next, none if the best is inside of those done."""
+    if not parts:
+        return settings.first_rates()
+    side = _edge(parts)
+    if side == 0 or len(parts) > EXTENSIONS:
+        return []
+    done = [exponent for part in parts for exponent in part["exponents"]]
+    low, high = min(done) - MORE_RATES, max(done) + 1
+    return list(range(low, low + MORE_RATES) if side < 0 else range(high, high + MORE_RATES))
+
+
+def usable_median(final_losses):
+    """Median of final losses; infinite if a seed diverged (infinite or None): no usable rate."""
+    final = np.array(final_losses, "float64")
+    return float(np.median(final)) if np.isfinite(final).all() else np.inf
+
+
+def _edge(parts):
+    """Whether the best rate is the lowest (−1) or the highest (+1) of the grid, or inside (0)."""
+    medians = {}
+    for part in parts:
+        for exponent, row in zip(part["exponents"], part["losses"], strict=True):
+            medians[exponent] = usable_median([losses[-1] for losses in row])
+    best = min(medians, key=medians.get)
+    if not np.isfinite(medians[best]) or best == min(medians):
+        return -1
+    return int(best == max(medians))
