@@ -94,8 +94,7 @@ def trajectory_from_memory(start, gradients, memory):
     """
     dtype = memory.weights.dtype
     start, gradients = (ops.cast(ops.convert_to_tensor(a), dtype) for a in (start, gradients))
-    # `ops.matmul` has no float64 on PyTorch.
-    steps = memory.weights @ gradients + memory.step_sizes[:, None] * gradients
+    steps = ops.matmul(memory.weights, gradients) + memory.step_sizes[:, None] * gradients
     steps = steps + memory.start_weights[:, None] * start
     return ops.concatenate([start[None], start - ops.cumsum(steps, axis=0)])
 

@@ -136,7 +136,9 @@ def test_squared_norm_of_a_product_and_its_gradients(sizes):
         lambda tensors: 3.0 * product_squared_norm(tensors), factors
     )
     product = np.linalg.multi_dot(factors) if len(factors) > 1 else factors[0]
-    np.testing.assert_allclose(value, 3 * np.sum(product**2), rtol=1e-9)
+    # On PyTorch, Keras multiplies in float32 whatever it is given.
+    rounding = 1e-4 if keras.backend.backend() == "torch" else 1e-9
+    np.testing.assert_allclose(value, 3 * np.sum(product**2), rtol=rounding)
     for index, gradient in enumerate(gradients):
         before = np.eye(sizes[0])
         for factor in factors[:index]:
@@ -145,7 +147,8 @@ def test_squared_norm_of_a_product_and_its_gradients(sizes):
         for factor in factors[index + 1 :]:
             after = after @ factor
         expected = 6 * before.T @ product @ after.T
-        np.testing.assert_allclose(gradient, expected, rtol=1e-9, atol=1e-9 * abs(expected).max())
+        atol = rounding * abs(expected).max()
+        np.testing.assert_allclose(gradient, expected, rtol=rounding, atol=atol)
 
 
 def test_the_squared_norm_forms_the_product_only_where_that_is_cheaper():
