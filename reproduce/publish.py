@@ -31,6 +31,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "assets" / "mnist_cnn"
 BENCHMARK = ROOT / "assets" / "benchmark_mnist_step.json"
 RULE_BENCHMARK = ROOT / "assets" / "benchmark_end_to_end_step.json"
+CNN_BENCHMARK = ROOT / "assets" / "benchmark_end_to_end_cnn.json"
+RULE_ERROR = ROOT / "assets" / "kept_rule_error.json"
 RULE = ROOT / "assets" / "end_to_end_rule"
 SWEEPS = ROOT / "assets" / "gas_sensor"
 SWEEP_BENCHMARK = ROOT / "assets" / "benchmark_sweep.json"
@@ -38,6 +40,7 @@ CONSEQUENCES = ROOT / "assets" / "consequences.jsonl.gz"
 SCALAR_COST = "engine, depth 2 / depth 1"  # the benchmark's row
 PUBLISHED = {"dataset": "mnist", "init_stddev": 0.1}
 EPOCHS, TUNING_EPOCHS = 10, 3
+ERROR_TARGET = 1e-3  # of `EndToEnd` with a tolerance, relative to the exact rule
 MODELS = [(1, "product"), (2, "product"), (2, "factors")]
 WHERE = {"product": "the end-to-end matrices", "factors": "each matrix"}
 
@@ -128,6 +131,38 @@ def benchmark_table(path):
     return "\n".join(lines)
 
 
+def error_table(path):
+    """Markdown table of the rule's errors along trainings at several tolerances."""
+    report = json.loads(path.read_text())
+    lines = [
+        "| Kernel | L2 on | Tolerance | Decompositions | Error, median (largest) "
+        "| Exact rule in float32 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in report["rows"]:
+        kept, exact = (
+            f"{row[what]['median']:.1e} ({row[what]['largest']:.1e})" for what in ("kept", "exact")
+        )
+        lines.append(
+            f"| {row['kernel']} | {row['regularize']} | {row['tolerance']:g} "
+            f"| {row['decompositions']} | {kept} | {exact} |"
+        )
+    lines.append(
+        f"\n{report['steps']} steps of each training, compared every {report['every']}. "
+        + _tolerance_for(ERROR_TARGET, report["rows"])
+    )
+    return "\n".join(lines)
+
+
+def _tolerance_for(target, rows):
+    """A sentence on the largest tolerance at which all errors stay below a target."""
+    tolerances = {row["tolerance"] for row in rows}
+    missed = {row["tolerance"] for row in rows if row["kept"]["largest"] > target}
+    if tolerances == missed:
+        return f"An error below {target:g} throughout needs a tolerance below {min(missed):g}."
+    return f"At a tolerance of {max(tolerances - missed):g} it stays below {target:g} throughout."
+
+
 def with_benchmarked_times(summary, path=BENCHMARK):
     """A summary with the step's duration from the benchmark: published runs shared the machine."""
     depth = 1 if summary["model"] == "original" else 2
@@ -186,6 +221,8 @@ def parts(summary):
         + "\n\n"
         + rule_verdicts.verdict_table(rule["verdicts"]),
         "end_to_end_step": benchmark_table(RULE_BENCHMARK),
+        "end_to_end_cnn": benchmark_table(CNN_BENCHMARK),
+        "kept_rule_error": error_table(RULE_ERROR),
         "mnist_cnn": results.table([with_benchmarked_times(s) for s in summary["summaries"]]),
         "mnist_rates": results.table(
             [{k: v for k, v in s.items() if k != "milliseconds_per_step"} for s in summary["tuned"]]

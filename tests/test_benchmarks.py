@@ -11,19 +11,40 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = {
     "mnist_step.py": ["--rounds", "1", "--steps", "2"],
+    "end_to_end_cnn.py": ["--dataset", "digits", "--rounds", "1", "--steps", "2"],
     "end_to_end_step.py": ["--rounds", "1", "--steps", "1", "--shapes", "12x5", "6x6"],
 }
 
 
-@pytest.mark.parametrize("script", QUICK)
-def test_benchmarks_run(script, tmp_path):
-    output = tmp_path / "report.json"
-    command = [sys.executable, str(ROOT / "benchmarks" / script), *QUICK[script]]
+def run_quickly(script, arguments, folder):
+    """Run a benchmark; its report."""
+    output = folder / "report.json"
+    command = [sys.executable, str(ROOT / "benchmarks" / script), *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     run = subprocess.run(
         [*command, "--output", str(output)], env=environment, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr[-2000:]
-    rows = json.loads(output.read_text())["rows"]
+    return json.loads(output.read_text())
+
+
+@pytest.mark.parametrize("script", QUICK)
+def test_benchmarks_run(script, tmp_path):
+    rows = run_quickly(script, QUICK[script], tmp_path)["rows"]
     assert {line["unit"] for line in rows} == {"ms per step", "ratio"}
     assert all(line["median"] > 0 for line in rows)
+
+
+def test_the_error_of_the_rule_along_a_training(tmp_path):
+    arguments = ["--dataset", "digits", "--steps", "3", "--every", "1", "--tolerances"]
+    rows = run_quickly("kept_rule_error.py", [*arguments, "1e-9", "0.9"], tmp_path)["rows"]
+    assert [(row["kernel"], row["regularize"]) for row in rows[:2]] == [
+        ("3136×512", "product"),
+        ("512×10", "product"),
+    ]
+    for row in rows:
+        assert 0 < row["exact"]["median"] <= row["exact"]["largest"] < 1e-4
+        assert row["kept"]["median"] <= row["kept"]["largest"] < 0.5
+        if row["tolerance"] < 1e-6:  # the exact rule at every step
+            assert row["kept"]["largest"] < 1e-4
+        assert 1 <= row["decompositions"] <= 3

@@ -62,3 +62,12 @@ def test_files_that_the_readme_points_to_exist():
 def test_a_missing_part_is_said():
     with pytest.raises(ValueError, match="must hold the generated part 'x' once, found 0"):
         publish.fill("nothing", "x", "content")
+
+
+def test_the_tolerance_for_an_error_is_the_largest_that_keeps_it_throughout():
+    rows = [
+        {"tolerance": tolerance, "kept": {"largest": largest}}
+        for tolerance, largest in [(0.1, 1e-5), (0.1, 1e-2), (0.01, 1e-5), (0.01, 1e-4)]
+    ]
+    assert "At a tolerance of 0.01 it stays below 0.001" in publish._tolerance_for(1e-3, rows)
+    assert "needs a tolerance below 0.01." in publish._tolerance_for(1e-6, rows)
