@@ -24,8 +24,9 @@ MIXED_BELOW = 2.0**-11
 UNMIXING_FACTOR = 2.0**-4
 UNMIXING_LEVELS = 4
 
-# A basis is trusted with errors of first order below this fraction of √ε.
+# A basis is trusted with estimated errors below this fraction of √ε, unless more is tolerated.
 TRUSTED_BELOW = 2.0**-3
+CONVERGENT_BELOW = 0.5
 # Columns and rows of a sketch beyond the rank that is looked for, and its greatest rounding.
 OVERSAMPLED = 8
 PROBES = 8
@@ -216,7 +217,7 @@ def _decompose_small(left, right, below):
     return ops.matmul(right, ops.linalg.eigh(matrix)[1])
 
 
-def tracked_root(kernel, basis):
+def tracked_root(kernel, basis, tolerance=0.0):
     """The square root `(KᵀK)^{1/2}` in a basis of an earlier kernel's right singular vectors.
 
     In such a basis the Gram matrix of `K V` is nearly diagonal. With `S_rs = d_r + d_s`, and all
@@ -225,14 +226,18 @@ def tracked_root(kernel, basis):
         D₁ = offdiagonal(VᵀKᵀK V) / S,    D = D₁ + R / S,    R = VᵀKᵀK V − (diag(d) + D₁)²,
 
     are its root to first and to second order (Newton's method with the diagonal in place of the
-    root). `R / S` is what the first order is wrong by: if it exceeds `√ε ‖K‖ / 8`, the kernel is
-    decomposed anew. That takes one eigendecomposition; otherwise there are matrix products only,
-    and what is left is an error of third order, below 5e-5 in float32.
+    root). The first order is wrong by about `R / S`, the second by about `‖N‖` times that, where
+    `N_rs = D_rs / √(d_r d_s)`. If this exceeds `√ε / 8` of the singular values' root mean square,
+    4e-5 in float32, or the tolerance, the kernel is decomposed anew; and also if `‖N‖ ≥ 1/2`, for
+    the inverse of the root is a series in N. That takes one eigendecomposition; otherwise there are
+    matrix products only. (Frobenius norms: a kernel may have moved, and a gradient may lie, in one
+    direction alone, so that the error counts against one singular value, not all of them.)
 
     Args:
         kernel: tensor of shape `(…, m, n)`, `m ≥ n`.
         basis: V, orthogonal, of shape `(…, n, n)`. Of several kernels all are decomposed anew, or
             none.
+        tolerance: relative error up to which the basis is kept.
 
     Returns:
         A `Root`, in the given basis or in a new one.
@@ -240,7 +245,8 @@ def tracked_root(kernel, basis):
     scale = _largest_magnitude(kernel)
     kernel = kernel / scale
     rotated = ops.matmul(kernel, basis)
-    diagonal, coupling, trusted = _root_nearly_diagonal(_gram(rotated))
+    diagonal, coupling, error = _root_nearly_diagonal(_gram(rotated))
+    trusted = ops.all(error <= max(tolerance, TRUSTED_BELOW * _epsilon(kernel) ** 0.5))
 
     def anew():
         vectors = ops.linalg.eigh(_gram(kernel))[1]
@@ -253,24 +259,22 @@ def tracked_root(kernel, basis):
 
 
 def _root_nearly_diagonal(gram):
-    """Root `diag(d) + D` of a nearly diagonal Gram matrix, and whether it is that near.
+    """Root `diag(d) + D` of a nearly diagonal Gram matrix, and an estimate of its relative error.
 
-    It is if `R / S` is small, and if `D`, in units of `√(d_r d_s)`, is below one in norm: then the
-    series of the inverse converges on small singular values too.
+    The error is infinite, or not a number, if the matrix is not that nearly diagonal.
     """
     squares = ops.diagonal(gram, axis1=-2, axis2=-1)[..., None, :]
     diagonal, inverse = _resolved(ops.sqrt(squares))
+    inverses = inverse * _transpose(inverse)
     sums = diagonal + _transpose(diagonal)
-    weights = ops.where(inverse * _transpose(inverse) > 0, 1 / ops.where(sums > 0, sums, 1), 0)
+    weights = ops.where(inverses > 0, 1 / ops.where(sums > 0, sums, 1), 0)
     identity = ops.eye(gram.shape[-1], dtype=gram.dtype)
     first = (gram - squares * identity) * weights
     change = (gram - _gram(diagonal * identity + first)) * weights  # the root is symmetric
-    error = _norm(change, axis=(-2, -1)) <= (
-        TRUSTED_BELOW * _epsilon(gram) ** 0.5 * _norm(diagonal, axis=(-2, -1))
-    )
-    relative = ops.square(first) * inverse * _transpose(inverse)
-    converges = ops.sum(relative, axis=(-2, -1)) < 1  # neither holds if something is not a number
-    return diagonal, first + change, ops.logical_and(ops.all(error), ops.all(converges))
+    typical = _norm(diagonal, axis=(-2, -1)) / gram.shape[-1] ** 0.5
+    ratio = ops.sqrt(ops.sum(ops.square(first) * inverses, axis=(-2, -1), keepdims=True))
+    error = ratio * _norm(change, axis=(-2, -1)) / ops.where(typical > 0, typical, 1)
+    return diagonal, first + change, ops.where(ratio >= CONVERGENT_BELOW, np.inf, error)
 
 
 def _resolved(singular):

@@ -222,7 +222,7 @@ class EndToEnd(keras.optimizers.SGD):
         if self.tolerance:
 
             def polar_of(basis, *_):
-                root = tracked_root(kernel, basis)
+                root = tracked_root(kernel, basis, self.tolerance)
                 return root.basis, kernel, *polar_factors(root)
 
             _, _, polar, root = self._renewed(kept, kept[1], kernel, polar_of)
