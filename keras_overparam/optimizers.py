@@ -46,6 +46,11 @@ class EndToEnd(keras.optimizers.SGD):
     Which variables are kernels is decided once, when the optimizer is built: matrices, and on
     request convolution kernels, as matrices of shape `(receptive field · channels, filters)`.
 
+    At depth 2, kernels of 64 columns and rows or more are not decomposed at every step. The
+    optimizer keeps their singular vectors of some earlier step, corrects by matrix products for
+    what has changed, and decomposes a kernel again once this would leave a relative error above
+    about 4e-5, in float32 (see `keras_overparam.end_to_end.tracked_root`).
+
     Args:
         learning_rate: η, a float or a schedule.
         depth: N, a positive integer for all kernels; or a dictionary from regular expressions to
@@ -60,7 +65,8 @@ class EndToEnd(keras.optimizers.SGD):
             default embeddings, depthwise convolutions and the factors of factored layers.
         tolerance: 0 for the exact rule at every step. Otherwise what the rule needs of a kernel is
             kept until the kernel has moved by this fraction of its norm; the relative error of an
-            update is then about the tolerance at depth 2, and at most about its 2/N-th power.
+            update is then about the tolerance at depth 2, and about its 2/N-th power beyond; more
+            if kernel and gradient move in the same few directions, as in the first steps.
         gradient_rank: rank that gradients are not expected to exceed, usually the batch size: the
             gradient of a dense layer's kernel has at most one dimension per row of the batch.
             Much below the kernel's smaller side it makes steps at depth 2 cheaper. Each gradient is
@@ -68,11 +74,6 @@ class EndToEnd(keras.optimizers.SGD):
             of a loss that has an L2 term of the kernel (unlike `weight_decay`).
         **kwargs: those of `keras.optimizers.SGD` (`clipnorm`, `use_ema`,
             `gradient_accumulation_steps`, `name`, …).
-
-    At depth 2, kernels of 64 columns and rows or more are not decomposed at every step. The
-    optimizer keeps their singular vectors of some earlier step, corrects by matrix products for
-    what has changed, and decomposes a kernel again once this would leave a relative error above
-    about 5e-5 in float32 (see `keras_overparam.end_to_end.tracked_root`).
 
     Raises:
         ValueError: for arguments out of range.
