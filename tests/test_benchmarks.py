@@ -12,7 +12,9 @@ ROOT = Path(__file__).resolve().parents[1]
 QUICK = {
     "mnist_step.py": ["--rounds", "1", "--steps", "2"],
     "end_to_end_step.py": ["--rounds", "1", "--steps", "1", "--shapes", "12x5", "6x6"],
+    "sweep.py": "--rounds 1 --dataset diabetes --configurations 3 2 --scale 0.05 --peak-size 64".split(),
 }
+UNITS = {"sweep.py": "µs per configuration-iteration"}
 
 
 @pytest.mark.parametrize("script", QUICK)
@@ -25,5 +27,5 @@ def test_benchmarks_run(script, tmp_path):
     )
     assert run.returncode == 0, run.stderr[-2000:]
     rows = json.loads(output.read_text())["rows"]
-    assert {line["unit"] for line in rows} == {"ms per step", "ratio"}
+    assert {line["unit"] for line in rows} == {UNITS.get(script, "ms per step"), "ratio"}
     assert all(line["median"] > 0 for line in rows)
