@@ -1,5 +1,7 @@
 """The lp loss of the paper's regressions, `1/p · mean |x·w − y|^p`."""
 
+import numbers
+
 import keras
 from keras import ops
 
@@ -54,7 +56,7 @@ def checked_power(power):
     Raises:
         ValueError: if it is not a number ≥ 2.
     """
-    if isinstance(power, bool) or not isinstance(power, (int, float)) or not 2 <= power < 1e3:
+    if isinstance(power, bool) or not isinstance(power, numbers.Real) or not 2 <= power < 1e3:
         raise ValueError(f"`power` must be a number of at least 2. Received: power={power!r}")
     return int(power) if power == int(power) else float(power)
 

@@ -65,7 +65,8 @@ class SweepResult(NamedTuple):
         tiny = np.finfo(float).tiny
         high, low = (np.log(np.maximum(self.losses[i, columns], tiny)) for i in (before, first))
         start, end = (np.log(np.maximum(self.iterations[i], 1)) for i in (before, first))
-        drop = np.where(np.isfinite(high) & (high > low), high - low, 1)
+        falling = np.isfinite(high) & (high > low)
+        drop = np.where(falling, high - np.where(falling, low, 0), 1)
         share = np.clip((high - np.log(np.maximum(target, tiny))) / drop, 0, 1)
         between = np.exp(start + np.where(np.isfinite(share), share, 1) * (end - start))
         found = np.where(first == 0, self.iterations[0], between)
@@ -162,7 +163,9 @@ class _Sweep:
         if dtype not in ("float32", "float64"):
             raise ValueError(f"`dtype` must be float32 or float64. Received: dtype={dtype!r}")
         self.problem = _Problem(features, targets, checked_power(power), dtype)
-        self.factors = [np.asarray(factor, dtype) for factor in factors]
+        if keras.backend.standardize_dtype(ops.zeros(1, dtype).dtype) != dtype:
+            raise ValueError(f"The backend is set to compute without {dtype}.")
+        self.factors = [np.array(factor, dtype) for factor in factors]  # written to: copies
         self.rates = np.asarray(learning_rates, dtype)
         self.update, self.rule_depth = _rate_one(optimizer)
         self.grid = _recorded(iterations)
@@ -174,11 +177,10 @@ class _Sweep:
         self.columns = np.arange(len(self.rates))  # configurations still trained
 
     def _check(self):
-        sizes, count = chain_sizes(self.factors), self.rates.shape
+        count = self.rates.shape
         ends = self.problem.features.shape[1], self.problem.targets.shape[1]
-        if (sizes[0], sizes[-1]) != ends or any(
-            factor.ndim != 3 or factor.shape[:1] != count for factor in self.factors
-        ):
+        fit = all(factor.ndim == 3 and factor.shape[:1] == count for factor in self.factors)
+        if not fit or chain_sizes(self.factors)[:: len(self.factors)] != ends:
             raise ValueError(
                 f"`factors` must be a chain from {ends[0]} inputs to {ends[1]} outputs, with a "
                 f"leading axis of {count} configurations, one for each of `learning_rates`. "
@@ -196,7 +198,7 @@ class _Sweep:
         if file and file.exists():
             self._restore(file.load())
         clock = _Clock(30)
-        trainer = self._trainer()
+        trainer = self._trainer() if len(self.columns) else None
         for index, end in enumerate(self.grid):
             while self.iteration < end and len(self.columns):
                 steps = min(PIECE, end - self.iteration)
@@ -207,11 +209,12 @@ class _Sweep:
                 if file and clock.rang():
                     self._collect(trainer)
                     file.save(self._state())
-            if self.iteration == end:
+            if self.iteration == end and trainer:
                 self._record(trainer, index)
                 if self._drop_diverged(trainer):
-                    trainer = self._trainer()
-        self._collect(trainer)
+                    trainer = self._trainer() if len(self.columns) else None
+        if trainer:
+            self._collect(trainer)
         if file:
             file.save(self._state())
         return SweepResult(self.grid, self.losses, self.steps, self.factors)
@@ -257,7 +260,7 @@ class _Sweep:
             return False
         self._collect(trainer)
         self.columns = self.columns[sound]
-        return len(self.columns) > 0
+        return True
 
     def _state(self):
         arrays = {"iteration": self.iteration, "columns": self.columns, "steps": self.steps}
@@ -277,7 +280,11 @@ class _Sweep:
         """Of everything that shapes the result."""
         problem = self.problem
         arrays = [problem.features, problem.targets, *self.factors, self.rates, self.grid]
-        words = [problem.power, str(problem.dtype), self.rule_depth, repr(self.update.get_config())]
+        config = self.update.get_config() | {
+            "name": type(self.update).__name__
+        }  # Keras counts names
+        optimizer = [repr(config)]
+        words = [problem.power, str(problem.dtype), self.rule_depth, *optimizer]
         digest = hashlib.sha256(json.dumps(words).encode())
         for array in arrays:
             digest.update(repr(array.shape).encode() + np.ascontiguousarray(array).tobytes())
@@ -447,14 +454,20 @@ def _rate_one(optimizer):
         problem = "have a learning rate that is a number"
     elif config.get("use_ema") or config.get("gradient_accumulation_steps"):
         problem = "neither average nor accumulate over steps"
-    elif not _is_elementwise(type(optimizer), config):
+    elif _has_small_print(config) or not _is_elementwise(type(optimizer), config):
         problem = (
             "make updates that are elementwise, proportional to the learning rate and independent "
             "of the variable (no weight decay, no clipping by norms, no layer-wise rates)"
         )
     if problem:
         raise ValueError(f"In a sweep, the optimizer must {problem}. Received: {optimizer!r}")
-    return type(optimizer).from_config({**config, "learning_rate": 1.0}), rule_depth
+    config |= {"learning_rate": 1.0, "loss_scale_factor": None}  # gradients are not scaled here
+    return type(optimizer).from_config(config), rule_depth
+
+
+def _has_small_print(config):
+    """Whether there is a decay or a clipping that a trial might be too short to notice."""
+    return any(config.get(name) for name in ("weight_decay", "clipnorm", "global_clipnorm"))
 
 
 def _is_elementwise(kind, config):
@@ -494,10 +507,10 @@ class _Checkpoint:
 
     def load(self):
         try:
-            with np.load(self.path, allow_pickle=False) as content:
+            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as content:
                 arrays = dict(content)
             digest = str(arrays.pop("digest"))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
             raise ValueError(
                 f"The checkpoint {self.path} is damaged ({error}); remove it to start again."
             ) from error
