@@ -4,8 +4,13 @@
 
 Muon is the peer: it too transforms the gradient of each matrix by matrix products. "Textbook" is
 the rule with a singular value decomposition, or with the square roots of both Gram matrices, as
-one would write it down. "Kept" is `tolerance=0.01` while the preconditioner is valid. Takes about
-two minutes on two CPU cores.
+one would write it down. "Kept" is `tolerance=0.001`.
+
+The kernel moves by `MOVES` of its norm at every step, in a new direction each time, so that kept
+and tracked decompositions age as they do in training; a turn is `--steps` steps, with all that is
+decomposed anew in them. Gradients have full rank, as with an L2 term of the kernel in the loss, or
+that of a batch of `BATCH` examples, which the optimizer is told of by `gradient_rank`. Takes about
+ten minutes on two CPU cores.
 """
 
 import argparse
@@ -20,6 +25,9 @@ from keras_overparam import EndToEnd
 
 SHAPES = [(3136, 512), (1024, 1024)]
 DEPTH = 2
+BATCH = 64
+MOVES = [1e-4, 3e-4, 1e-3]
+DIRECTIONS = 8
 
 
 class TextbookSVD(keras.optimizers.SGD):
@@ -50,44 +58,72 @@ class TextbookEigh(keras.optimizers.SGD):
         return tf.matmul(vectors * tf.sqrt(tf.maximum(values, 0)), vectors, transpose_b=True)
 
 
-def optimizers():
-    """Contenders, by name; rates so small that the kernel stays what it is."""
+def optimizers(rank):
+    """Contenders, by name; rates so small that they move nothing themselves."""
     return {
-        "SGD": keras.optimizers.SGD(1e-6),
-        "Muon": keras.optimizers.Muon(1e-6),
-        "EndToEnd, exact": EndToEnd(1e-6, DEPTH),
-        "EndToEnd, kept": EndToEnd(1e-6, DEPTH, tolerance=0.01),
-        "textbook, SVD": TextbookSVD(1e-6),
-        "textbook, eigh of both sides": TextbookEigh(1e-6),
+        "SGD": keras.optimizers.SGD(1e-9),
+        "Muon": keras.optimizers.Muon(1e-9),
+        "EndToEnd, exact": EndToEnd(1e-9, DEPTH, gradient_rank=rank),
+        "EndToEnd, kept": EndToEnd(1e-9, DEPTH, tolerance=0.001, gradient_rank=rank),
+        "textbook, SVD": TextbookSVD(1e-9),
+        "textbook, eigh of both sides": TextbookEigh(1e-9),
     }
 
 
-def job(optimizer, shape, steps):
-    """A function that times some steps on a random kernel."""
-    rng = np.random.default_rng(0)
-    kernel = keras.Variable((rng.normal(size=shape) / np.sqrt(shape[0])).astype("float32"))
-    gradient = tf.constant(rng.normal(size=shape).astype("float32"))
+def gradients(shape, rank):
+    """Some gradients of norm one."""
+    rng = np.random.default_rng(1)
+    for _ in range(DIRECTIONS):
+        if rank is None:
+            gradient = rng.normal(size=shape)
+        else:
+            gradient = rng.normal(size=(shape[0], rank)) @ rng.normal(size=(rank, shape[1]))
+        yield tf.Variable((gradient / np.linalg.norm(gradient)).astype("float32"))
+
+
+def job(optimizer, shape, rank, move, steps):
+    """A function that times some steps on a random kernel that moves."""
+    start = np.random.default_rng(0).normal(size=shape) / np.sqrt(shape[0])
+    kernel = keras.Variable(start.astype("float32"))
+    distance = move * np.linalg.norm(start)
     optimizer.build([kernel])
-    step = tf.function(lambda: optimizer.apply([gradient], [kernel]))
-    step()
+
+    @tf.function
+    def step(gradient, direction):
+        kernel.assign_add(distance * direction)
+        optimizer.apply([gradient], [kernel])
+
+    pool = list(gradients(shape, rank))
+    # No cycle of the directions adds up to a straight way: signs are drawn.
+    signs = np.random.default_rng(2)
+
+    def take(steps):
+        for _ in range(steps):
+            first, second = signs.integers(DIRECTIONS, size=2)
+            step(pool[first], signs.choice([-1.0, 1.0]).astype("float32") * pool[second])
 
     def seconds():
         started = time.perf_counter()
-        for _ in range(steps):
-            step()
+        take(steps)
         kernel.numpy()
         return (time.perf_counter() - started) / steps
 
+    take(2)
     return seconds
 
 
-def measure(shape, rounds, steps):
-    """Rows of one shape."""
-    jobs = {name: job(optimizer, shape, steps) for name, optimizer in optimizers().items()}
+def measure(shape, rank, move, rounds, steps):
+    """Rows of one shape, rank of the gradients, and move of the kernel."""
+    jobs = {
+        name: job(optimizer, shape, rank, move, steps)
+        for name, optimizer in optimizers(rank).items()
+    }
     if max(shape) > 2000:  # takes many seconds
         del jobs["textbook, eigh of both sides"]
+    if (rank, move) != (None, MOVES[0]):  # their duration depends on neither
+        jobs = {name: job for name, job in jobs.items() if not name.startswith("textbook")}
     times = take_turns(jobs, rounds)
-    where = f"{shape[0]}×{shape[1]}"
+    where = f"{shape[0]}×{shape[1]}, {'full rank' if rank is None else f'rank {rank}'}, {move:g}"
     rows = [row(f"{name}, {where}", "ms per step", values) for name, values in times.items()]
     for name in ("EndToEnd, exact", "EndToEnd, kept"):
         rows.append(ratio_row(f"{name} / Muon, {where}", times, name, "Muon"))
@@ -101,13 +137,19 @@ def measure(shape, rounds, steps):
 def main(arguments=None):
     """Measure, print the table, leave it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=3, help="per turn")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=12, help="per turn")
     parser.add_argument("--output", default=ROOT / "assets" / "benchmark_end_to_end_step.json")
     parser.add_argument("--shapes", nargs="+", help="like 3136x512")
     options = parser.parse_args(arguments)
     shapes = [tuple(map(int, text.split("x"))) for text in options.shapes or []] or SHAPES
-    rows = [line for shape in shapes for line in measure(shape, options.rounds, options.steps)]
+    rows = [
+        line
+        for shape in shapes
+        for rank in (None, BATCH)
+        for move in MOVES
+        for line in measure(shape, rank, move, options.rounds, options.steps)
+    ]
     report(rows, options.output, rounds=options.rounds, steps_per_turn=options.steps, depth=DEPTH)
 
 

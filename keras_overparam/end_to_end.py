@@ -9,6 +9,7 @@ factor (Arora, Cohen & Hazan 2018, Theorem 1). The sum is a preconditioner appli
 are `(…, inputs, units)`; the paper writes `W = Kᵀ`, which only turns the order of the terms round.
 """
 
+import functools
 from typing import NamedTuple
 
 import keras
@@ -22,6 +23,14 @@ from keras_overparam.checks import positive_integer
 MIXED_BELOW = 2.0**-11
 UNMIXING_FACTOR = 2.0**-4
 UNMIXING_LEVELS = 4
+
+# A basis is trusted with estimated errors below this fraction of √ε, unless more is tolerated.
+TRUSTED_BELOW = 2.0**-3
+CONVERGENT_BELOW = 0.5
+# Columns and rows of a sketch beyond the rank that is looked for, and its greatest rounding.
+OVERSAMPLED = 8
+PROBES = 8
+SKETCH_ROUNDING = 2.0**6
 
 
 class Spectrum(NamedTuple):
@@ -56,6 +65,24 @@ class Preconditioner(NamedTuple):
     coefficients: object
     right: object
     outer: object
+
+
+class Root(NamedTuple):
+    """The square root `(KᵀK)^{1/2} = c V (diag(d) + D) Vᵀ` in a basis V, ready to be applied.
+
+    Attributes:
+        basis: V, orthogonal, of shape `(…, n, n)`.
+        rotated: `K V / c`, of the kernel's shape `(…, m, n)`, `m ≥ n`.
+        diagonal: d, the norms of its columns, of shape `(…, 1, n)`.
+        coupling: D, symmetric, of shape `(…, n, n)`; zero in a basis of singular vectors.
+        scale: c, the kernel's largest entry, of shape `(…, 1, 1)`.
+    """
+
+    basis: object
+    rotated: object
+    diagonal: object
+    coupling: object
+    scale: object
 
 
 def end_to_end_gradient(kernel, gradient, depth):
@@ -155,11 +182,8 @@ def _decompose(kernel, depth):
     left = ops.matmul(kernel, right)
     if depth > 2:
         left, right = _unmixed(kernel, left, right)
-    singular = _norm(left, axis=-2)
-    resolved = singular > 2 * _epsilon(kernel) * _norm(singular, axis=-1)
-    singular = ops.where(resolved, singular, 0)
-    left = ops.where(resolved, left / ops.where(resolved, singular, 1), 0)
-    return left, ops.squeeze(singular * scale, -2), right
+    singular, inverse = _resolved(_norm(left, axis=-2))
+    return left * inverse, ops.squeeze(singular * scale, -2), right
 
 
 def _unmixed(kernel, left, right):
@@ -191,6 +215,193 @@ def _decompose_small(left, right, below):
     diagonal = ops.where(small[..., 0, :], 0, apart)
     matrix = _gram(columns) + diagonal[..., None, :] * ops.eye(size, dtype=right.dtype)
     return ops.matmul(right, ops.linalg.eigh(matrix)[1])
+
+
+def tracked_root(kernel, basis, tolerance=0.0):
+    """The square root `(KᵀK)^{1/2}` in a basis of an earlier kernel's right singular vectors.
+
+    In such a basis the Gram matrix of `K V` is nearly diagonal. With `S_rs = d_r + d_s`, and all
+    divisions entry by entry,
+
+        D₁ = offdiagonal(VᵀKᵀK V) / S,    D = D₁ + R / S,    R = VᵀKᵀK V − (diag(d) + D₁)²,
+
+    are its root to first and to second order (Newton's method with the diagonal in place of the
+    root). The first order is wrong by about `R / S`, the second by about `‖N‖` times that, where
+    `N_rs = D_rs / √(d_r d_s)`. If this exceeds `√ε / 8` of the singular values' root mean square,
+    4e-5 in float32, or the tolerance, the kernel is decomposed anew; and also if `‖N‖ ≥ 1/2`, for
+    the inverse of the root is a series in N. That takes one eigendecomposition; otherwise there are
+    matrix products only. (Frobenius norms: a kernel may have moved, and a gradient may lie, in one
+    direction alone, so that the error counts against one singular value, not all of them.)
+
+    Args:
+        kernel: tensor of shape `(…, m, n)`, `m ≥ n`.
+        basis: V, orthogonal, of shape `(…, n, n)`. Of several kernels all are decomposed anew, or
+            none.
+        tolerance: relative error up to which the basis is kept.
+
+    Returns:
+        A `Root`, in the given basis or in a new one.
+    """
+    scale = _largest_magnitude(kernel)
+    kernel = kernel / scale
+    rotated = ops.matmul(kernel, basis)
+    diagonal, coupling, error = _root_nearly_diagonal(_gram(rotated))
+    trusted = ops.all(error <= max(tolerance, TRUSTED_BELOW * _epsilon(kernel) ** 0.5))
+
+    def anew():
+        vectors = ops.linalg.eigh(_gram(kernel))[1]
+        columns = ops.matmul(kernel, vectors)
+        norms, _ = _resolved(_norm(columns, axis=-2))
+        return vectors, columns, norms, ops.zeros_like(vectors)
+
+    parts = ops.cond(trusted, lambda: (basis, rotated, diagonal, coupling), anew)
+    return Root(*parts, scale)
+
+
+def _root_nearly_diagonal(gram):
+    """Root `diag(d) + D` of a nearly diagonal Gram matrix, and an estimate of its relative error.
+
+    The error is infinite, or not a number, if the matrix is not that nearly diagonal.
+    """
+    squares = ops.diagonal(gram, axis1=-2, axis2=-1)[..., None, :]
+    diagonal, inverse = _resolved(ops.sqrt(squares))
+    inverses = inverse * _transpose(inverse)
+    sums = diagonal + _transpose(diagonal)
+    weights = ops.where(inverses > 0, 1 / ops.where(sums > 0, sums, 1), 0)
+    identity = ops.eye(gram.shape[-1], dtype=gram.dtype)
+    first = (gram - squares * identity) * weights
+    change = (gram - _gram(diagonal * identity + first)) * weights  # the root is symmetric
+    typical = _norm(diagonal, axis=(-2, -1)) / gram.shape[-1] ** 0.5
+    ratio = ops.sqrt(ops.sum(ops.square(first) * inverses, axis=(-2, -1), keepdims=True))
+    error = ratio * _norm(change, axis=(-2, -1)) / ops.where(typical > 0, typical, 1)
+    return diagonal, first + change, ops.where(ratio >= CONVERGENT_BELOW, np.inf, error)
+
+
+def _resolved(singular):
+    """Singular values `(…, 1, n)`, zero below the arithmetic's resolution, and their inverses."""
+    resolved = singular > 2 * _epsilon(singular) * _norm(singular, axis=-1)
+    return ops.where(resolved, singular, 0), ops.where(
+        resolved, 1 / ops.where(resolved, singular, 1), 0
+    )
+
+
+def solve_root(root, right):
+    """`(diag(d) + D)⁻¹ right` to second order in D; components at `d = 0` are zero."""
+    inverse = _transpose(_resolved(root.diagonal)[1])
+    found = start = inverse * right
+    for _ in range(2):
+        found = start - inverse * ops.matmul(root.coupling, found)
+    return found
+
+
+def precondition_by_root(root, gradient):
+    """The rule of depth 2, `(KKᵀ)^{1/2} G + G (KᵀK)^{1/2}`, by the root in its basis.
+
+    With `H = diag(d) + D` and everything turned into the basis, it is `K H⁻¹ KᵀG + G H`.
+
+    Args:
+        root: a `Root`.
+        gradient: tensor of the shape of the kernel it belongs to.
+
+    Returns:
+        Tensor of the same shape.
+    """
+    turned = ops.matmul(gradient, root.basis)
+    left = ops.matmul(root.rotated, solve_root(root, _inner(root.rotated, turned)))
+    turned = left + root.diagonal * turned + ops.matmul(turned, root.coupling)
+    return ops.matmul(turned, root.scale * _transpose(root.basis))
+
+
+def precondition_thin_by_root(root, thin):
+    """The same for a gradient of low rank, without a product of full size.
+
+    Args:
+        root: a `Root`.
+        thin: a gradient as a pair `Y, Z` of shapes `(…, m, k)` and `(…, n, k)`, `G = Y Zᵀ`.
+
+    Returns:
+        Tensor of the kernel's shape.
+    """
+    columns, rows = thin
+    left = ops.matmul(root.rotated, solve_root(root, _inner(root.rotated, columns)))
+    turned = ops.matmul(_transpose(rows), root.basis)
+    turned = root.diagonal * turned + ops.matmul(turned, root.coupling)
+    right = ops.matmul(turned, _transpose(root.basis))
+    return root.scale * _sum_of_products(left, _transpose(rows), columns, right)
+
+
+def polar_factors(root):
+    """Polar factors `P` and `H` of the kernel, `K = P H` with `H = (KᵀK)^{1/2}`.
+
+    By them the rule of depth 2 is `K PᵀG + G H`.
+
+    Args:
+        root: a `Root`.
+
+    Returns:
+        Pair of tensors of shapes `(…, m, n)` and `(…, n, n)`.
+    """
+    transposed = _transpose(root.basis)
+    polar = ops.matmul(root.rotated, solve_root(root, transposed))
+    matrix = root.basis * root.diagonal + ops.matmul(root.basis, root.coupling)
+    return polar, ops.matmul(matrix, root.scale * transposed)
+
+
+def precondition_by_polar(kernel, polar, root, gradient):
+    """The rule of depth 2, `K PᵀG + G H`, by a kernel's polar factors.
+
+    Args:
+        kernel: `K` of shape `(…, m, n)`.
+        polar: P, of the same shape.
+        root: H, of shape `(…, n, n)`.
+        gradient: `G` of the kernel's shape.
+
+    Returns:
+        Tensor of the same shape.
+    """
+    return ops.matmul(kernel, _inner(polar, gradient)) + ops.matmul(gradient, root)
+
+
+def precondition_thin_by_polar(kernel, polar, root, thin):
+    """The same for a gradient of low rank, a pair `Y, Z` with `G = Y Zᵀ`."""
+    columns, rows = thin
+    left = ops.matmul(kernel, _inner(polar, columns))
+    right = ops.matmul(_transpose(rows), root)
+    return _sum_of_products(left, _transpose(rows), columns, right)
+
+
+def thin_gradient(gradient, rank):
+    """A gradient as a product of two thin matrices, if its rank allows it.
+
+    The gradient of a dense layer's kernel has at most the rank of the number of rows in its batch.
+    Random combinations of its rows then span all its rows; further random combinations, which the
+    basis was not made of, tell whether it spans them: their part outside of the basis measures
+    that of the gradient, whatever the gradient is.
+
+    Args:
+        gradient: `G` of shape `(…, m, n)`.
+        rank: rank that is looked for.
+
+    Returns:
+        Tensors `Y`, `Z` of shapes `(…, m, k)` and `(…, n, k)`, `G = Y Zᵀ` with `ZᵀZ = I`, and a
+        boolean scalar: whether that is so, up to rounding.
+    """
+    size = rank + OVERSAMPLED
+    scale = _largest_magnitude(gradient)
+    sketch = ops.convert_to_tensor(_random(size + PROBES, gradient.shape[-2]), gradient.dtype)
+    combined = ops.matmul(sketch, gradient) / scale
+    rows = ops.linalg.qr(_transpose(combined[..., :size, :]))[0]
+    probes = combined[..., size:, :]
+    outside = probes - ops.matmul(ops.matmul(probes, rows), _transpose(rows))
+    bound = SKETCH_ROUNDING * _epsilon(gradient) * _norm(probes, axis=(-2, -1))
+    spanned = ops.all(_norm(outside, axis=(-2, -1)) <= bound)
+    return ops.matmul(gradient, rows), rows, spanned
+
+
+@functools.cache
+def _random(rows, columns):
+    """A fixed matrix of standard normal numbers."""
+    return np.random.default_rng(0).standard_normal((rows, columns))
 
 
 def step_and_momentum(kernel, gradient, depth):
@@ -345,7 +556,16 @@ def _transpose(matrix):
 
 
 def _gram(matrix):
-    return ops.matmul(_transpose(matrix), matrix)
+    return _inner(matrix, matrix)
+
+
+def _inner(a, b):
+    return ops.matmul(_transpose(a), b)
+
+
+def _sum_of_products(a, b, c, d):
+    """`a b + c d` as one product."""
+    return ops.matmul(ops.concatenate([a, c], axis=-1), ops.concatenate([b, d], axis=-2))
 
 
 def _epsilon(tensor):

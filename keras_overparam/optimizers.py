@@ -1,5 +1,6 @@
 """Gradient descent by the end-to-end rule: the dynamics of a product without its factors."""
 
+import functools
 import math
 import re
 import warnings
@@ -9,14 +10,23 @@ from keras import ops
 
 from keras_overparam.checks import positive_integer
 from keras_overparam.end_to_end import (
+    OVERSAMPLED,
     Preconditioner,
     end_to_end_gradient,
+    polar_factors,
     precondition,
+    precondition_by_polar,
+    precondition_by_root,
+    precondition_thin_by_polar,
+    precondition_thin_by_root,
     preconditioner,
+    thin_gradient,
+    tracked_root,
     unit_step_norm,
 )
 
 EXCLUDE = ("embeddings", "depthwise", r"/factor_\d+$")
+TRACKED_FROM = 64  # columns; smaller kernels are decomposed faster than they are tracked
 STALLED_BELOW = 1e-2  # largest factor by which the rule multiplies a gradient, at a stalled start
 
 
@@ -36,6 +46,11 @@ class EndToEnd(keras.optimizers.SGD):
     Which variables are kernels is decided once, when the optimizer is built: matrices, and on
     request convolution kernels, as matrices of shape `(receptive field · channels, filters)`.
 
+    At depth 2, kernels of 64 columns and rows or more are not decomposed at every step. The
+    optimizer keeps their singular vectors of some earlier step, corrects by matrix products for
+    what has changed, and decomposes a kernel again once this would leave a relative error above
+    about 4e-5, in float32 (see `keras_overparam.end_to_end.tracked_root`).
+
     Args:
         learning_rate: η, a float or a schedule.
         depth: N, a positive integer for all kernels; or a dictionary from regular expressions to
@@ -48,9 +63,15 @@ class EndToEnd(keras.optimizers.SGD):
         convolutions: whether kernels of more than two axes are trained by the rule too.
         exclude: regular expressions; a variable in whose path one is found is not a kernel. By
             default embeddings, depthwise convolutions and the factors of factored layers.
-        tolerance: 0 for the exact rule at every step. Otherwise a kernel's preconditioner is kept
-            until the kernel has moved by this fraction of its norm; the relative error of an
-            update is then about the tolerance at depth 2, and at most about its 2/N-th power.
+        tolerance: 0 for the exact rule at every step. Otherwise what the rule needs of a kernel is
+            kept until the kernel has moved by this fraction of its norm; the relative error of an
+            update is then about the tolerance at depth 2, and about its 2/N-th power beyond; more
+            if kernel and gradient move in the same few directions, as in the first steps.
+        gradient_rank: rank that gradients are not expected to exceed, usually the batch size: the
+            gradient of a dense layer's kernel has at most one dimension per row of the batch.
+            Much below the kernel's smaller side it makes steps at depth 2 cheaper. Each gradient is
+            checked, and those of higher rank are treated as without it; such are all gradients
+            of a loss that has an L2 term of the kernel (unlike `weight_decay`).
         **kwargs: those of `keras.optimizers.SGD` (`clipnorm`, `use_ema`,
             `gradient_accumulation_steps`, `name`, …).
 
@@ -82,6 +103,7 @@ class EndToEnd(keras.optimizers.SGD):
         convolutions=False,
         exclude=EXCLUDE,
         tolerance=0.0,
+        gradient_rank=None,
         **kwargs,
     ):
         depth = _checked_depth(depth)
@@ -93,6 +115,8 @@ class EndToEnd(keras.optimizers.SGD):
             raise ValueError(
                 f"`tolerance` must be at least 0 and below 1. Received: tolerance={tolerance!r}"
             )
+        if gradient_rank is not None:
+            gradient_rank = positive_integer("gradient_rank", gradient_rank)
         super().__init__(
             learning_rate=learning_rate,
             momentum=momentum,
@@ -104,6 +128,7 @@ class EndToEnd(keras.optimizers.SGD):
         self.convolutions = convolutions
         self.exclude = list(exclude)
         self.tolerance = tolerance
+        self.gradient_rank = gradient_rank
 
     def build(self, variables):
         """Decide which variables are kernels, and create the optimizer's state.
@@ -116,7 +141,7 @@ class EndToEnd(keras.optimizers.SGD):
         super().build(variables)
         self._depths = [self._depth_of(variable) for variable in variables]
         self._kept = [
-            self._create_kept(variable) if self.tolerance and depth > 1 else None
+            self._create_kept(variable, depth)
             for variable, depth in zip(variables, self._depths, strict=True)
         ]
         for variable, depth in zip(variables, self._depths, strict=True):
@@ -134,18 +159,30 @@ class EndToEnd(keras.optimizers.SGD):
             return self.depth
         return next((n for pattern, n in self.depth.items() if re.search(pattern, path)), 1)
 
-    def _create_kept(self, variable):
-        """State of a kept preconditioner: the kernel it is of, and its four parts."""
+    def _create_kept(self, variable, depth):
+        """State that the rule keeps of a kernel from step to step; `None` if there is none."""
         rows, columns = _tall_shape(variable.shape)
-        if columns == 1:
-            return None  # nothing to decompose
         tall, square = (rows, columns), (columns, columns)
-        shapes = [("reference", tall), ("left", tall)]
-        shapes += [(what, square) for what in ("coefficients", "right", "outer")]
+        if depth == 1 or columns == 1:
+            return None  # nothing to decompose
+        if self.tolerance and depth == 2:
+            shapes = [("basis", square), ("reference", tall), ("polar", tall), ("root", square)]
+        elif self.tolerance:
+            shapes = [("reference", tall), ("left", tall)]
+            shapes += [(what, square) for what in ("coefficients", "right", "outer")]
+        elif depth == 2 and columns >= TRACKED_FROM:
+            shapes = [("basis", square)]
+        else:
+            return None
         name = variable.path.replace("/", "_")
         dtype = "float64" if variable.dtype == "float64" else "float32"
         return [
-            self.add_variable(shape=shape, dtype=dtype, name=f"{name}_{what}")
+            self.add_variable(
+                shape=shape,
+                dtype=dtype,
+                name=f"{name}_{what}",
+                initializer="identity" if what == "basis" else "zeros",
+            )
             for what, shape in shapes
         ]
 
@@ -176,22 +213,49 @@ class EndToEnd(keras.optimizers.SGD):
                 ops.cast(ops.transpose(matrix) if wide else matrix, kept[0].dtype)
                 for matrix in (kernel, gradient)
             )
-            update = precondition(self._kept_preconditioner(kept, kernel, depth), gradient)
+            rule = self._rule_of_depth_two if depth == 2 else self._rule_of_more
+            update = rule(kept, kernel, gradient, depth)
             update = ops.transpose(update) if wide else update
         return ops.reshape(update, variable.shape)
 
-    def _kept_preconditioner(self, kept, kernel, depth):
-        """The kept preconditioner, or a new one if the kernel has moved beyond the tolerance."""
-        reference = ops.convert_to_tensor(kept[0])
-        moved = ops.norm(kernel - reference) > self.tolerance * ops.norm(reference)
-        state = ops.cond(
-            moved,
-            lambda: (kernel, *preconditioner(kernel, depth)),
-            lambda: tuple(ops.convert_to_tensor(variable) for variable in kept),
+    def _rule_of_depth_two(self, kept, kernel, gradient, _):
+        """The rule by a root in a tracked basis, or by kept polar factors."""
+        if self.tolerance:
+
+            def polar_of(basis, *_):
+                root = tracked_root(kernel, basis, self.tolerance)
+                return root.basis, kernel, *polar_factors(root)
+
+            _, _, polar, root = self._renewed(kept, kept[1], kernel, polar_of)
+            full = functools.partial(precondition_by_polar, kernel, polar, root)
+            thin = functools.partial(precondition_thin_by_polar, kernel, polar, root)
+        else:
+            root = tracked_root(kernel, ops.convert_to_tensor(kept[0]))
+            self.assign(kept[0], root.basis)
+            full = functools.partial(precondition_by_root, root)
+            thin = functools.partial(precondition_thin_by_root, root)
+        rank = self.gradient_rank
+        if rank is None or 3 * (rank + OVERSAMPLED) > kernel.shape[-1]:
+            return full(gradient)
+        *factors, spanned = thin_gradient(gradient, rank)
+        return ops.cond(spanned, lambda: thin(factors), lambda: full(gradient))
+
+    def _rule_of_more(self, kept, kernel, gradient, depth):
+        """The rule by a kept preconditioner."""
+        _, *parts = self._renewed(
+            kept, kept[0], kernel, lambda *_: (kernel, *preconditioner(kernel, depth))
         )
-        for variable, value in zip(kept, state, strict=True):
+        return precondition(Preconditioner(*parts), gradient)
+
+    def _renewed(self, kept, reference, kernel, new):
+        """The kept state, renewed if the kernel has moved from its reference beyond tolerance."""
+        values = [ops.convert_to_tensor(variable) for variable in kept]
+        reference = ops.convert_to_tensor(reference)
+        moved = ops.norm(kernel - reference) > self.tolerance * ops.norm(reference)
+        values = ops.cond(moved, lambda: tuple(new(*values)), lambda: tuple(values))
+        for variable, value in zip(kept, values, strict=True):
             self.assign(variable, value)
-        return Preconditioner(*state[1:])
+        return values
 
     def _apply_weight_decay(self, variables):
         """Decay by Nλ: that of N factors, each decayed by λ."""
@@ -215,6 +279,7 @@ class EndToEnd(keras.optimizers.SGD):
             "convolutions": self.convolutions,
             "exclude": list(self.exclude),
             "tolerance": self.tolerance,
+            "gradient_rank": self.gradient_rank,
         }
 
 

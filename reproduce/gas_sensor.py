@@ -120,13 +120,16 @@ def report(experiment, results, folder):
 
 
 def publish(found):
-    """Copy the records into assets/."""
+    """Copy the records into assets/, and draw the figures from there."""
     if any(result.start["data"]["notice"] for group in found.values() for result in group):
         raise records.OutputError("--publish wants the gas sensor data; these are others.")
     folder = records.make_folder(ASSETS / NAME)
     for result in {r.settings: r for group in found.values() for r in group}.values():
         content = gzip.compress(result.path.read_bytes(), mtime=0)
         (folder / f"{result.settings.run_name}.jsonl.gz").write_bytes(content)
+    for experiment, results in found.items():
+        published = [folder / f"{result.settings.run_name}.jsonl.gz" for result in results]
+        report(experiment, [sweep_results.load(path) for path in published], ASSETS)
 
 
 def main(arguments=None):

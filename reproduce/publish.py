@@ -16,7 +16,16 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from plumbing import criteria, figures, records, results, rule_results, rule_verdicts
+from plumbing import (
+    claims,
+    criteria,
+    figures,
+    records,
+    results,
+    rule_results,
+    rule_verdicts,
+    sweep_results,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "assets" / "mnist_cnn"
@@ -25,6 +34,10 @@ RULE_BENCHMARK = ROOT / "assets" / "benchmark_end_to_end_step.json"
 CNN_BENCHMARK = ROOT / "assets" / "benchmark_end_to_end_cnn.json"
 RULE_ERROR = ROOT / "assets" / "kept_rule_error.json"
 RULE = ROOT / "assets" / "end_to_end_rule"
+SWEEPS = ROOT / "assets" / "gas_sensor"
+SWEEP_BENCHMARK = ROOT / "assets" / "benchmark_sweep.json"
+CONSEQUENCES = ROOT / "assets" / "consequences.jsonl.gz"
+SCALAR_COST = "engine, depth 2 / depth 1"  # the benchmark's row
 PUBLISHED = {"dataset": "mnist", "init_stddev": 0.1}
 EPOCHS, TUNING_EPOCHS = 10, 3
 ERROR_TARGET = 1e-3  # of `EndToEnd` with a tolerance, relative to the exact rule
@@ -179,10 +192,31 @@ def summary_of(groups, rate_groups):
     }
 
 
+def ledger_sources(summary):
+    """What the claims ledger is made from, all of it from assets/."""
+    (cost,) = [
+        r for r in json.loads(SWEEP_BENCHMARK.read_text())["rows"] if r["what"] == SCALAR_COST
+    ]
+    original, overparameterized, *_ = summary["summaries"]
+    return claims.sources(
+        [sweep_results.load(path) for path in sorted(SWEEPS.glob("*.jsonl.gz"))],
+        records.Record.at(CONSEQUENCES).outcome(),
+        rule_verdicts.summary(rule_results.load_all(RULE))["verdicts"],
+        summary["verdicts"],
+        (original["parameters"], overparameterized["parameters"]),
+        cost,
+    )
+
+
 def parts(summary):
     """The generated parts of the README, by name."""
     rule = rule_verdicts.summary(rule_results.load_all(RULE))
+    sources = ledger_sources(summary)
     return {
+        "claims": claims.table(claims.rows(sources)),
+        "gas_sensor_l4": claims.model_table(sources.sweeps, "l4"),
+        "gas_sensor_start": claims.model_table(sources.sweeps, "start"),
+        "sweep": benchmark_table(SWEEP_BENCHMARK),
         "end_to_end_rule": rule_verdicts.table(rule["summaries"])
         + "\n\n"
         + rule_verdicts.verdict_table(rule["verdicts"]),
@@ -216,15 +250,25 @@ def rendered():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for name, content in parts(summary).items():
         readme = fill(readme, name, content)
-    text = json.dumps(json.loads(records.to_json(summary)), indent=1, ensure_ascii=False) + "\n"
-    return text, readme, groups, rate_groups
+    return indented(summary), readme, groups, rate_groups
 
 
-def main():
+def indented(value):
+    """JSON text of a value, as it is published."""
+    return json.dumps(json.loads(records.to_json(value)), indent=1, ensure_ascii=False) + "\n"
+
+
+def ledger():
+    """The claims ledger, from the records in assets/."""
+    groups, rate_groups = (published_groups(epochs) for epochs in (EPOCHS, TUNING_EPOCHS))
+    return claims.rows(ledger_sources(summary_of(groups, rate_groups)))
+
+
+def main(arguments=None):
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", help="folder of finished runs to take over first")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.runs:
         take_over(options.runs)
     try:
@@ -233,6 +277,7 @@ def main():
         sys.exit(f"publish.py: error: {error}")
     (ROOT / "assets" / "mnist_cnn.json").write_text(summary, encoding="utf-8")
     (ROOT / "README.md").write_text(readme, encoding="utf-8")
+    (ROOT / "assets" / "claims.json").write_text(indented(ledger()), encoding="utf-8")
     figures.draw_objective(groups, ROOT / "assets" / "mnist_cnn.png")
     figures.draw_rates(rate_groups, ROOT / "assets" / "mnist_rates.png")
 

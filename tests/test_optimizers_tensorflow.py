@@ -38,6 +38,22 @@ def test_eager_graph_and_xla_give_the_same(arguments, way):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("arguments", [{}, {"tolerance": 1e-3}, {"gradient_rank": 8}])
+def test_tracking_is_the_same_under_xla(arguments):
+    def end(compiled):
+        rng = np.random.default_rng(2)
+        kernel = tf.keras.Variable(rng.normal(size=(80, 64)).astype("float32") / 8)
+        left, right = (rng.normal(size=(size, 8)).astype("float32") / 8 for size in (80, 64))
+        optimizer = EndToEnd(0.01, 2, **arguments)
+        optimizer.build([kernel])
+        step = tf.function(lambda g: optimizer.apply([g], [kernel]), jit_compile=compiled)
+        for count in range(5):
+            step(tf.constant(left @ np.roll(right, count, axis=0).T))
+        return kernel.numpy()
+
+    np.testing.assert_allclose(end(True), end(False), rtol=1e-3, atol=1e-4)
+
+
 def test_a_step_inside_a_function():
     kernel = tf.keras.Variable(np.eye(3, dtype="float32"))
     optimizer = EndToEnd(0.5, 2)

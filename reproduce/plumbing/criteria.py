@@ -73,8 +73,10 @@ GAS_SENSOR = {
     ),
     "deep": (
         "At l4 and depths 4 and 8, from weights of standard deviation 0.1, the loss takes at least "
-        "10,000 iterations to fall by a tenth; from the near-identity start at most 1,000. Medians "
-        "at the best rates. Partly: at least ten times as many from near zero."
+        "10,000 iterations to fall a tenth below that of the zero kernel; from the near-identity "
+        "start at most 1,000. Medians at the best rates. Partly: at least ten times as many from "
+        "near zero. (At first: a tenth below the start's own loss, which the near-identity start, "
+        "being worse than zero, passes in one iteration.)"
     ),
     "width": (
         "From independent Gaussian weights of the same expected end-to-end norm 0.1, the speed-up "

@@ -38,8 +38,8 @@ class Result:
 
     @property
     def best(self):
-        """Index of the best rate by the final loss."""
-        return int(np.argmin(self.final))
+        """Index of the best rate by the final loss, the highest of equals."""
+        return int(np.flatnonzero(self.final == self.final.min())[-1])
 
     @property
     def curves(self):

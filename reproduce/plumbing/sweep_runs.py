@@ -184,7 +184,8 @@ def _edge(parts):
     for part in parts:
         for exponent, row in zip(part["exponents"], part["losses"], strict=True):
             medians[exponent] = usable_median([losses[-1] for losses in row])
-    best = min(medians, key=medians.get)
+    # Where nothing moves all rates are alike: the highest counts, so that higher ones are tried.
+    best = min(medians, key=lambda exponent: (medians[exponent], -exponent))
     if not np.isfinite(medians[best]) or best == min(medians):
         return -1
     return int(best == max(medians))

@@ -16,7 +16,16 @@ from keras_overparam import (
     end_to_end_step,
     step_and_momentum,
 )
-from keras_overparam.end_to_end import unit_step_norm
+from keras_overparam.end_to_end import (
+    polar_factors,
+    precondition_by_polar,
+    precondition_by_root,
+    precondition_thin_by_polar,
+    precondition_thin_by_root,
+    thin_gradient,
+    tracked_root,
+    unit_step_norm,
+)
 
 DEPTHS = st.integers(1, 8)
 # A fixed choice of shapes: JAX compiles anew for each.
@@ -143,6 +152,136 @@ def test_zero_is_a_saddle_but_for_depth_one():
     np.testing.assert_array_equal(numpy(end_to_end_gradient(zero, gradient, 1)), gradient)
     for depth in (2, 5):
         np.testing.assert_array_equal(numpy(end_to_end_gradient(zero, gradient, depth)), zero)
+
+
+# In a tracked basis ------------------------------------------------------------------------------
+
+
+def basis_of(kernel):
+    return np.linalg.eigh(kernel.astype("float64").T @ kernel)[1].astype(kernel.dtype)
+
+
+def moved_by(kernel, fraction, rank, seed=2):
+    """A kernel moved by a fraction of its norm, in a direction of some rank."""
+    rng = np.random.default_rng(seed)
+    rows, columns = kernel.shape
+    step = rng.normal(size=(rows, rank)) @ rng.normal(size=(rank, columns))
+    step *= fraction * np.linalg.norm(kernel) / np.linalg.norm(step)
+    return (kernel + step).astype(kernel.dtype), step
+
+
+def updates(kernel, basis, gradient):
+    """The rule of depth 2 in a basis, both ways, and whether the basis was kept."""
+    kernel, basis, gradient = map(keras.ops.convert_to_tensor, (kernel, basis, gradient))
+    root = tracked_root(kernel, basis)
+    polar, right = polar_factors(root)
+    kept = np.array_equal(numpy(root.basis), numpy(basis))
+    by_polar = precondition_by_polar(kernel, polar, right, gradient)
+    return (precondition_by_root(root, gradient), by_polar), kept
+
+
+@pytest.mark.parametrize("shape", [(60, 40), (48, 48)])
+@pytest.mark.parametrize("condition", [10, 1e3, 1e6])
+@pytest.mark.parametrize("rank", [1, 40])
+def test_a_basis_is_kept_only_while_it_is_accurate(shape, condition, rank):
+    before = with_condition(shape, condition).astype("float32")
+    basis, kept_at = basis_of(before), []
+    for fraction in np.geomspace(1e-6, 1, 7):
+        kernel, step = moved_by(before, fraction, rank)
+        for gradient in (random_pair(shape, 1)[1], step):
+            gradient = gradient.astype("float32")
+            found, kept = updates(kernel, basis, gradient)
+            expected = by_singular_values(kernel, gradient, 2)
+            for update in found:
+                assert relative_error(update, expected) < (1e-4 if kept else 1e-3)
+        kept_at += [fraction] * kept
+    assert max(kept_at, default=0) < 0.1
+    assert kept_at or condition > 10
+
+
+def test_tracking_in_double_precision_is_as_accurate_as_that():
+    before = with_condition((30, 20), 10)
+    for fraction, rank in itertools.product([1e-5, 1e-4, 1e-3], [1, 20]):
+        kernel, gradient = moved_by(before, fraction, rank)
+        found, _ = updates(kernel, basis_of(before), gradient)
+        assert relative_error(found[0], by_singular_values(kernel, gradient, 2)) < 1e-8
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e-12, 1e12])
+@pytest.mark.parametrize("basis", ["identity", "zero", "not a number"])
+def test_no_basis_makes_the_update_not_a_number(scale, basis):
+    kernel, gradient = (a.astype("float32") for a in random_pair((9, 6), 3, scale))
+    basis = {
+        "identity": np.eye(6),
+        "zero": np.zeros((6, 6)),
+        "not a number": np.full((6, 6), np.nan),
+    }[basis].astype("float32")
+    found, _ = updates(kernel, basis, gradient)
+    for update in found:
+        assert np.all(np.isfinite(numpy(update)))
+
+
+@pytest.mark.parametrize("shape", [(20, 12), (12, 12)])
+def test_tracking_kernels_with_rows_and_columns_of_zeros(shape):
+    before = random_pair(shape, 0)[0].astype("float32")
+    before[:, :3] = before[:2] = 0
+    kernel = (1 + 1e-3 * np.sign(before)) * before
+    gradient = random_pair(shape, 1)[1].astype("float32")
+    found, kept = updates(kernel.astype("float32"), basis_of(before), gradient)
+    assert kept
+    for update in found:
+        assert relative_error(update, by_singular_values(kernel, gradient, 2)) < 1e-4
+
+
+def test_tracking_with_leading_axes():
+    kernels, gradients = random_pair((3, 6, 4), 0)
+    bases = np.stack([basis_of(kernel) for kernel in kernels])
+    for moved in (0.0, 0.5):
+        there = kernels + moved * gradients
+        root = tracked_root(there, keras.ops.convert_to_tensor(bases))
+        found = numpy(precondition_by_root(root, keras.ops.convert_to_tensor(gradients)))
+        for index in range(3):
+            expected = by_singular_values(there[index], gradients[index], 2)
+            np.testing.assert_allclose(found[index], expected, rtol=1e-7, atol=1e-9)
+
+
+# Gradients of low rank ---------------------------------------------------------------------------
+
+
+def of_rank(rank, shape, noise=0.0, scale=1.0):
+    """A gradient of some rank, its singular values over three decades, and noise."""
+    rng = np.random.default_rng(rank)
+    left = rng.normal(size=(shape[0], rank)) * np.geomspace(1, 1e-3, max(rank, 1))[:rank]
+    matrix = left @ rng.normal(size=(rank, shape[1]))
+    other = rng.normal(size=shape)
+    matrix = matrix + noise * np.linalg.norm(matrix) / np.linalg.norm(other) * other
+    return keras.ops.convert_to_tensor((scale * matrix).astype("float32"))
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1.0, 1e20])
+@pytest.mark.parametrize("rank", [0, 1, 5])
+def test_a_gradient_of_low_rank_is_a_product_of_thin_matrices(rank, scale):
+    gradient = of_rank(rank, (60, 40), scale=scale)
+    columns, rows, spanned = thin_gradient(gradient, 5)
+    assert bool(spanned)
+    assert columns.shape[-1] < 40
+    difference = np.abs(numpy(columns) @ numpy(rows).T - numpy(gradient)).max()
+    assert difference <= 1e-5 * np.abs(numpy(gradient)).max()
+    kernel, _ = random_pair((60, 40), 3)
+    kernel = keras.ops.convert_to_tensor(kernel.astype("float32"))
+    root = tracked_root(kernel, keras.ops.eye(40))
+    polar, right = polar_factors(root)
+    expected = by_singular_values(numpy(kernel), numpy(gradient), 2)
+    for found in (
+        precondition_thin_by_root(root, (columns, rows)),
+        precondition_thin_by_polar(kernel, polar, right, (columns, rows)),
+    ):
+        assert np.linalg.norm(numpy(found) - expected) <= 2e-5 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize(("rank", "noise"), [(5, 1e-4), (20, 0.0), (40, 0.0)])
+def test_a_gradient_of_higher_rank_is_recognized(rank, noise):
+    assert not bool(thin_gradient(of_rank(rank, (60, 40), noise), 5)[-1])
 
 
 # Symmetries -------------------------------------------------------------------------------------

@@ -213,6 +213,81 @@ def test_with_a_tolerance_of_zero_nothing_is_kept():
     assert len(optimizer.variables) == 2  # iterations and learning rate
 
 
+# Tracked kernels --------------------------------------------------------------------------------
+
+
+class Watched(EndToEnd):
+    """Compares each update of a tracked kernel with the rule in float64; runs eagerly."""
+
+    def _preconditioned(self, index, variable, gradient):
+        found = super()._preconditioned(index, variable, gradient)
+        if self._kept[index] is not None:
+            matrices = [numpy(a).astype("float64") for a in (variable, gradient)]
+            expected = numpy(end_to_end_gradient(*matrices, 2))
+            error = np.linalg.norm(numpy(found) - expected) / np.linalg.norm(expected)
+            self.errors.append(error)
+            self.bases.append(numpy(self._kept[index][0]))
+        return found
+
+
+def wide_model(optimizer, regularizer=None):
+    keras.utils.set_random_seed(1)
+    hidden = keras.layers.Dense(72, "relu", kernel_regularizer=regularizer)
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(96), hidden])
+    model.add(keras.layers.Dense(3))
+    model.compile(optimizer=optimizer, loss="mse", jit_compile=False)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("arguments", "regularizer", "bound"),
+    [
+        ({}, None, 1e-4),
+        ({"gradient_rank": 8}, None, 1e-4),
+        ({"gradient_rank": 8}, "l2", 1e-4),
+        ({"tolerance": 1e-3}, None, 3e-3),
+        ({"tolerance": 1e-3, "gradient_rank": 8, "momentum": 0.9}, None, 3e-3),
+    ],
+)
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="Keras compiles the step there")
+def test_tracking_stays_accurate_along_a_training(arguments, regularizer, bound):
+    optimizer = Watched(0.01, depth=2, **arguments)
+    optimizer.errors, optimizer.bases = [], []
+    model = wide_model(optimizer, regularizer)
+    model.run_eagerly = True
+    model.fit(X, Y, epochs=4, batch_size=8, shuffle=False, verbose=0)
+    large = [basis for basis in optimizer.bases if len(basis) == 72]
+    pairs = zip(large[1:], large[:-1], strict=True)
+    renewed = sum(not np.array_equal(new, old) for new, old in pairs)
+    assert len(large) == 32
+    assert renewed < 16
+    assert max(optimizer.errors) < bound
+    model.layers[1].kernel.assign(RNG.normal(size=(96, 72)))  # wherever the kernel goes
+    model.fit(X, Y, epochs=1, batch_size=8, shuffle=False, verbose=0)
+    assert max(optimizer.errors) < bound
+
+
+def test_the_rank_of_gradients_changes_nothing_but_the_way():
+    ends = [
+        fit(wide_model(EndToEnd(0.01, 2, gradient_rank=rank), regularizer))
+        for regularizer in (None, "l2")
+        for rank in (None, 16)
+    ]
+    for pair in (ends[:2], ends[2:]):
+        for a, b in zip(*pair, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_saving_and_resuming_a_tracked_kernel_changes_not_a_bit(tmp_path):
+    through = fit(wide_model(EndToEnd(0.01, 2, gradient_rank=8)), epochs=4)
+    model = wide_model(EndToEnd(0.01, 2, gradient_rank=8))
+    fit(model, epochs=2)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    for a, b in zip(fit(loaded, epochs=2), through, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 # What users expect of an optimizer --------------------------------------------------------------
 
 
@@ -285,6 +360,7 @@ def test_config_round_trip():
         convolutions=True,
         exclude=["x"],
         tolerance=0.1,
+        gradient_rank=32,
         clipnorm=1.0,
         name="mine",
     )
@@ -342,6 +418,10 @@ def test_a_kernel_at_zero_stays_there():
         ({"depth": {"a": 1.5}}, r"`depth` must be a positive integer. Received: depth=1.5"),
         ({"depth": {1: 2}}, r"a dictionary from regular expressions to positive integers. Rec"),
         ({"exclude": "bias"}, r"`exclude` must be a list of regular expressions. Received"),
+        (
+            {"gradient_rank": 0},
+            r"`gradient_rank` must be a positive integer. Received: gradient_rank=0",
+        ),
         ({"tolerance": -1}, r"`tolerance` must be at least 0 and below 1. Received: tolerance=-1"),
     ],
 )

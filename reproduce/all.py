@@ -1,0 +1,57 @@
+"""All experiments on linear networks, their figures and the claims ledger, in one command.
+
+    python reproduce/all.py               into runs/
+    python reproduce/all.py --publish     and into assets/ and the README
+
+Half an hour on two CPU cores. Ctrl-C or a kill costs little: the same command goes on. The MNIST
+experiments take hours and have their own commands (`mnist_cnn.py`, `mnist_rates.py`); the ledger
+takes their published records.
+"""
+
+import argparse
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import claims
+import consequences
+import end_to_end_rule
+import gas_sensor
+
+PASSED_ON = ("dataset", "data_dir", "archives", "device")
+
+
+def parse(arguments=None):
+    """Options of the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name in PASSED_ON:
+        parser.add_argument(f"--{name.replace('_', '-')}", help="as in gas_sensor.py")
+    parser.add_argument("--output", default="runs", help="folder of the runs (%(default)s)")
+    parser.add_argument("--iterations", help="of the gas-sensor experiments")
+    parser.add_argument("--publish", action="store_true", help="put the results into assets/ too")
+    return parser.parse_args(arguments)
+
+
+def main(arguments=None):
+    """Run the command line."""
+    options = parse(arguments)
+    common = [
+        part
+        for name in PASSED_ON
+        if getattr(options, name)
+        for part in (f"--{name.replace('_', '-')}", getattr(options, name))
+    ]
+    common += ["--publish"] * options.publish
+    length = ["--iterations", options.iterations] if options.iterations else []
+    gas_sensor.main(
+        ["--experiments", "all", "--output", f"{options.output}/gas_sensor", *length, *common]
+    )
+    consequences.main(["--output", f"{options.output}/consequences", *common])
+    end_to_end_rule.main(["--output", f"{options.output}/end_to_end_rule", *length, *common])
+    claims.main(["--write"] * options.publish)
+
+
+if __name__ == "__main__":
+    main()
