@@ -25,13 +25,15 @@ RATE = 0.01  # the tutorial's, in its first epoch
 REGULARIZE = ("product", "none")
 
 
-def optimizers(tolerance, depth):
+def optimizers(options):
     """Contenders, by name."""
     momentum = tutorial_cnn.MOMENTUM
+    rank = {} if options.gradient_rank is None else {"gradient_rank": options.gradient_rank}
+    rule = functools.partial(EndToEnd, RATE, options.depth, momentum, **rank)
     return {
         "SGD": keras.optimizers.SGD(RATE, momentum),
-        "EndToEnd, exact": EndToEnd(RATE, depth, momentum),
-        f"EndToEnd, tolerance {tolerance:g}": EndToEnd(RATE, depth, momentum, tolerance=tolerance),
+        "EndToEnd, exact": rule(),
+        f"EndToEnd, tolerance {options.tolerance:g}": rule(tolerance=options.tolerance),
         "Muon": keras.optimizers.Muon(weight_decay=None, adam_weight_decay=None),
     }
 
@@ -70,7 +72,7 @@ def contenders(options, folder):
             optimizer, regularize, data.train_images, data.train_labels, folder
         )
         for regularize in REGULARIZE
-        for name, optimizer in optimizers(options.tolerance, options.depth).items()
+        for name, optimizer in optimizers(options).items()
     }
     for job in jobs.values():
         job.seconds(5)
@@ -82,6 +84,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--tolerance", type=positive(float), default=0.01)
     parser.add_argument("--depth", type=positive(int), default=2)
+    parser.add_argument("--gradient-rank", type=positive(int), help="of EndToEnd, if it has that")
     parser.add_argument("--rounds", type=positive(int), default=12)
     parser.add_argument("--steps", type=positive(int), default=40, help="per turn")
     parser.add_argument("--output", default=ROOT / "assets" / "benchmark_end_to_end_cnn.json")
@@ -105,6 +108,7 @@ def main(arguments=None):
         dataset=dataset,
         depth=options.depth,
         tolerance=options.tolerance,
+        gradient_rank=options.gradient_rank,
         rounds=options.rounds,
         steps_per_turn=options.steps,
         last_objectives={name: job.objective for name, job in jobs.items()},

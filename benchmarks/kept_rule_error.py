@@ -1,12 +1,12 @@
-"""Error of `EndToEnd` with a tolerance along a training of the tutorial's network.
+"""Error of `EndToEnd`, exact and with a tolerance, in a training of the tutorial's network.
 
     python benchmarks/kept_rule_error.py
 
 Trains the original network of `reproduce/mnist_cnn.py` at the tutorial's rate, with the L2 term and
 without it, at each tolerance. Every few steps the gradient that the optimizer hands to its step is
 compared with the exact rule in float64 at the same kernel and gradient (relative Frobenius error),
-beside the exact rule in float32; the eigendecompositions on the way are counted. Takes about ten
-minutes on two CPU cores.
+beside `end_to_end_gradient` in float32; the eigendecompositions on the way are counted. Takes about
+ten minutes on two CPU cores.
 """
 
 import argparse
@@ -91,7 +91,7 @@ def training_step(network, optimizer):
 
 
 def errors(kernel, gradient, applied, depth):
-    """Relative errors of what was applied, and of the exact rule in float32."""
+    """Relative errors of what was applied, and of `end_to_end_gradient` in float32."""
     exact = end_to_end_gradient(tf.cast(kernel, tf.float64), tf.cast(gradient, tf.float64), depth)
     found = applied, end_to_end_gradient(kernel, gradient, depth)
     scale = tf.norm(exact)
@@ -102,7 +102,8 @@ def measure(tolerance, regularize, data, options):
     """Rows of one training, one for each kernel."""
     keras.utils.set_random_seed(0)
     network = tutorial_cnn.build_network(tutorial_cnn.Settings(regularize=regularize))
-    optimizer = Watched(RATE, options.depth, tutorial_cnn.MOMENTUM, tolerance=tolerance)
+    rank = {} if options.gradient_rank is None else {"gradient_rank": options.gradient_rank}
+    optimizer = Watched(RATE, options.depth, tutorial_cnn.MOMENTUM, tolerance=tolerance, **rank)
     optimizer.build(network.trainable_variables)
     batches = tutorial_cnn.batches(data.train_images, data.train_labels, 0, options.steps)
     step, found = training_step(network, optimizer), defaultdict(list)
@@ -136,8 +137,9 @@ def spread(values):
 def main(arguments=None):
     """Measure, print the rows, leave them as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--tolerances", type=positive(float), nargs="+", default=[0.01, 0.001])
+    parser.add_argument("--tolerances", type=float, nargs="+", default=[0.0, 0.01, 0.001])
     parser.add_argument("--depth", type=positive(int), default=2)
+    parser.add_argument("--gradient-rank", type=positive(int), help="of EndToEnd, if it has that")
     parser.add_argument("--steps", type=positive(int), default=800, help="of each training")
     parser.add_argument("--every", type=positive(int), default=20, help="steps between comparisons")
     parser.add_argument("--output", default=ROOT / "assets" / "kept_rule_error.json")
@@ -150,7 +152,7 @@ def main(arguments=None):
         for regularize in REGULARIZE
         for row in measure(tolerance, regularize, data, options)
     ]
-    facts = {name: getattr(options, name) for name in ("depth", "steps", "every")}
+    facts = {name: getattr(options, name) for name in ("depth", "gradient_rank", "steps", "every")}
     content = {"versions": records.versions(), "dataset": data.name, **facts, "rows": rows}
     Path(options.output).write_text(records.to_json(content) + "\n")
     for row in rows:

@@ -136,7 +136,7 @@ def error_table(path):
     report = json.loads(path.read_text())
     lines = [
         "| Kernel | L2 on | Tolerance | Decompositions | Error, median (largest) "
-        "| Exact rule in float32 |",
+        "| Error of `end_to_end_gradient` |",
         "|---|---|---|---|---|---|",
     ]
     for row in report["rows"]:
