@@ -26,7 +26,7 @@ from keras_overparam.sweep import _Sweep
 from plumbing import gas_sensor
 
 POWER = 4
-STEPS = {"engine": 40, "NumPy": 10, "JAX": 20, "model.fit": 100}
+STEPS = {"engine": 40, "NumPy": 10, "JAX": 20, "model.fit": 50}
 PEAK = "matrix product"
 ENGINE = "engine, depth {}, {} configurations"
 OTHER = "{}, depth {}, {} configurations"

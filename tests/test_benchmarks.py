@@ -12,7 +12,10 @@ ROOT = Path(__file__).resolve().parents[1]
 QUICK = {
     "mnist_step.py": ["--rounds", "1", "--steps", "2"],
     "end_to_end_step.py": ["--rounds", "1", "--steps", "1", "--shapes", "12x5", "6x6"],
-    "sweep.py": "--rounds 1 --dataset diabetes --configurations 3 2 --scale 0.05 --peak-size 64".split(),
+    "sweep.py": [
+        *["--rounds", "1", "--dataset", "diabetes", "--configurations", "3", "2"],
+        *["--scale", "0.05", "--peak-size", "64"],
+    ],
 }
 UNITS = {"sweep.py": "µs per configuration-iteration"}
 

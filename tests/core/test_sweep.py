@@ -1,5 +1,7 @@
 """Sweeps: the mathematics, divergence, records, checkpoints, refusals, on every backend."""
 
+from itertools import pairwise
+
 import keras
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ RATES = np.array([0.02, 0.05, 0.1])
 
 def start_of(*sizes, count=3, seed=0, scale=0.5):
     rng = np.random.default_rng(seed)
-    shapes = zip(sizes, sizes[1:], strict=False)
+    shapes = pairwise(sizes)
     return [scale * rng.normal(size=(count, *shape)) for shape in shapes]
 
 
