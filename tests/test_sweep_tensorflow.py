@@ -1,4 +1,4 @@
-"""Sweeps of single kernels are what Keras's own training loop does, one after another."""
+"""Sweeps of single kernels are what Keras's own training loop does."""
 
 import keras
 import numpy as np
