@@ -13,21 +13,10 @@ QUICK = {
     "mnist_step.py": ["--rounds", "1", "--steps", "2"],
     "end_to_end_cnn.py": ["--dataset", "digits", "--rounds", "1", "--steps", "2"],
     "end_to_end_step.py": ["--rounds", "1", "--steps", "1", "--shapes", "12x5", "6x6"],
-    "sweep.py": (
-        [
-            "--rounds",
-            "1",
-            "--dataset",
-            "diabetes",
-            "--configurations",
-            "3",
-            "2",
-            "--scale",
-            "0.02",
-            "--peak-size",
-            "64",
-        ]
-    ),
+    "sweep.py": [
+        *("--rounds", "1", "--dataset", "diabetes", "--configurations", "3", "2"),
+        *("--scale", "0.02", "--peak-size", "64"),
+    ],
 }
 UNITS = {"sweep.py": "µs per configuration-iteration"}
 
