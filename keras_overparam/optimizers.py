@@ -66,7 +66,8 @@ class EndToEnd(keras.optimizers.SGD):
         tolerance: 0 for the exact rule at every step. Otherwise what the rule needs of a kernel is
             kept until the kernel has moved by this fraction of its norm; the relative error of an
             update is then about the tolerance at depth 2, and about its 2/N-th power beyond; more
-            if kernel and gradient move in the same few directions, as in the first steps.
+            if kernel and gradient move in the same few directions, as in the first steps. Of use
+            where kernels move by much less than that in a step; below it, 0 is cheaper at depth 2.
         gradient_rank: rank that gradients are not expected to exceed, usually the batch size: the
             gradient of a dense layer's kernel has at most one dimension per row of the batch.
             Much below the kernel's smaller side it makes steps at depth 2 cheaper. Each gradient is
