@@ -102,8 +102,13 @@ def measure(tolerance, regularize, data, options):
     """Rows of one training, one for each kernel."""
     keras.utils.set_random_seed(0)
     network = tutorial_cnn.build_network(tutorial_cnn.Settings(regularize=regularize))
-    rank = {} if options.gradient_rank is None else {"gradient_rank": options.gradient_rank}
-    optimizer = Watched(RATE, options.depth, tutorial_cnn.MOMENTUM, tolerance=tolerance, **rank)
+    optimizer = Watched(
+        RATE,
+        options.depth,
+        tutorial_cnn.MOMENTUM,
+        tolerance=tolerance,
+        gradient_rank=options.gradient_rank or None,
+    )
     optimizer.build(network.trainable_variables)
     batches = tutorial_cnn.batches(data.train_images, data.train_labels, 0, options.steps)
     step, found = training_step(network, optimizer), defaultdict(list)
@@ -139,7 +144,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--tolerances", type=float, nargs="+", default=[0.0, 0.01, 0.001])
     parser.add_argument("--depth", type=positive(int), default=2)
-    parser.add_argument("--gradient-rank", type=positive(int), help="of EndToEnd, if it has that")
+    parser.add_argument("--gradient-rank", type=int, default=tutorial_cnn.BATCH, help="0 for none")
     parser.add_argument("--steps", type=positive(int), default=800, help="of each training")
     parser.add_argument("--every", type=positive(int), default=20, help="steps between comparisons")
     parser.add_argument("--output", default=ROOT / "assets" / "kept_rule_error.json")
