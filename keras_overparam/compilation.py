@@ -16,7 +16,8 @@ def compiled(function):
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(function, jit_compile=True, autograph=False)
+        # A function object of its own: TensorFlow warns of one that is compiled again and again.
+        return tf.function(lambda *args: function(*args), jit_compile=True, autograph=False)
     if keras.backend.backend() == "jax":
         import jax
 

@@ -145,7 +145,7 @@ def sweep_linear_networks(
     >>> start = np.full((2, 3, 1), 0.01), np.ones((2, 1, 1))  # depth 2, two configurations
     >>> result = sweep_linear_networks(features, targets, start, "sgd", [0.01, 0.1], iterations=100)
     >>> result.losses[-1].round(3).tolist()
-    [0.024, 0.0]
+    [0.013, 0.0]
 
     Reference:
         Arora, Cohen & Hazan 2018, Section 8, for the experiments it is made for.

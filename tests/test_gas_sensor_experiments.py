@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import all as all_experiments
+import claims as claims_script
 import consequences
 import gas_sensor as script
 import publish
@@ -195,3 +197,29 @@ def test_consequences_on_small_data(tmp_path):
     assert found["memory"]["error"][0] < 0.05
     loops = {one["depth"]: one["integral"] for one in found["loops"]["integrals"]}
     assert abs(loops[1]) < 1e-9 * abs(loops[3])
+
+
+def test_one_command_runs_everything_with_the_same_options(monkeypatch):
+    calls = {}
+    for module in (all_experiments.gas_sensor, all_experiments.consequences):
+        name = module.__name__
+        monkeypatch.setattr(module, "main", lambda a, name=name: calls.update({name: a}))
+    for name in ("end_to_end_rule", "claims"):
+        module = getattr(all_experiments, name)
+        monkeypatch.setattr(module, "main", lambda a, name=name: calls.update({name: a}))
+    all_experiments.main(["--dataset", "diabetes", "--output", "there", "--iterations", "7"])
+    for name in ("gas_sensor", "consequences", "end_to_end_rule"):
+        arguments = " ".join(calls[name])
+        assert "--dataset diabetes" in arguments
+        assert f"--output there/{name}" in arguments
+        assert "--publish" not in arguments
+    assert "--experiments all" in " ".join(calls["gas_sensor"])
+    assert calls["claims"] == []
+
+
+def test_the_ledger_is_printed(capsys):
+    claims_script.main([])
+    printed = capsys.readouterr().out
+    for row in LEDGER:
+        assert row["claim"] in printed
+        assert row["measured"] in printed

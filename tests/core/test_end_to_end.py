@@ -188,12 +188,14 @@ def test_a_basis_is_kept_only_while_it_is_accurate(shape, condition, rank):
     basis, kept_at = basis_of(before), []
     for fraction in np.geomspace(1e-6, 1, 7):
         kernel, step = moved_by(before, fraction, rank)
-        for gradient in (random_pair(shape, 1)[1], step):
+        for along, gradient in enumerate((random_pair(shape, 1)[1], step)):
             gradient = gradient.astype("float32")
             found, kept = updates(kernel, basis, gradient)
             expected = by_singular_values(kernel, gradient, 2)
+            # A gradient along the kernel's own last step can be small where the kernel is unsure.
+            decomposed = 3e-3 if along and rank == 1 else 1e-3
             for update in found:
-                assert relative_error(update, expected) < (1e-4 if kept else 1e-3)
+                assert relative_error(update, expected) < (1e-4 if kept else decomposed)
         kept_at += [fraction] * kept
     assert max(kept_at, default=0) < 0.1
     assert kept_at or condition > 10
