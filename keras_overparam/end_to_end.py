@@ -92,8 +92,8 @@ def end_to_end_gradient(kernel, gradient, depth):
     decomposition. At `K = 0` the result is zero for `N > 1`: a saddle of the deep network.
 
     In float32 the relative error is about 1e-6 for well-conditioned kernels and below 1e-3 at a
-    condition number of 1e6, at depths up to 8 (2e-3 for some gradients of rank one). Singular values below the arithmetic's resolution,
-    `σ < 2 ε ‖K‖`, count as zero.
+    condition number of 1e6, at depths up to 8 (2e-3 for some gradients of rank one). Singular
+    values below the arithmetic's resolution, `σ < 2 ε ‖K‖`, count as zero.
 
     Args:
         kernel: array or tensor `K` of shape `(…, inputs, units)`.

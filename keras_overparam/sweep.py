@@ -343,7 +343,8 @@ class _Problem:
             return ops.swapaxes(ops.reshape(flat, (-1, outputs, wide.shape[0])), 1, 2)
 
         def losses(kernels):
-            return ops.mean(lp(residuals(kernels), self.power), axis=(1, 2))
+            # Not `ops.mean`, which computes in float32 on JAX.
+            return ops.sum(lp(residuals(kernels), self.power), axis=(1, 2)) / (rows * outputs)
 
         return gradient, losses
 
