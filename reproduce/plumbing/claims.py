@@ -80,6 +80,12 @@ def beats(sweeps, name, variants):
         f"{_text(r)}{' (TensorFlow 1 constants)' if v.endswith('tf1') else ''}"
         for v, r in ratios.items()
     )
+    base = sweeps[_at(depth=1)]
+    ours = speed_up_to_target(sweeps[_at(depth=2)], base)
+    fastest = [ours / speed_up_to_target(sweeps[_at(optimizer=v)], base) for v in variants]
+    measured += "; to depth 1's final loss, each at the rate fastest there: " + ", ".join(
+        f"{ratio:.2f}" for ratio in fastest
+    )
     good = [np.median(r) >= 1.1 and r.min() > 1 for r in ratios.values()]
     claim = f"one extra scalar accelerates more than {name}"
     return _row("other_optimizers", claim, measured, all(good), any(good), "")
