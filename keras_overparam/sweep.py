@@ -48,29 +48,50 @@ class SweepResult(NamedTuple):
         return self.steps < self.iterations[-1]
 
     def iterations_to(self, target):
-        """Iterations after which the losses are first as low as a target, infinite for never.
-
-        Between recorded iterations, interpolated on log scales.
+        """Iterations after which the losses are first as low as a target, see `iterations_to`.
 
         Args:
             target: a number, or one for each configuration.
 
         Returns:
-            Array `(C,)`.
+            Array `(C,)`; infinite for never.
         """
-        reached = self.losses <= target
-        first = np.argmax(reached, axis=0)
-        columns = np.arange(self.losses.shape[1])
-        before = np.maximum(first - 1, 0)
-        tiny = np.finfo(float).tiny
-        high, low = (np.log(np.maximum(self.losses[i, columns], tiny)) for i in (before, first))
-        start, end = (np.log(np.maximum(self.iterations[i], 1)) for i in (before, first))
-        falling = np.isfinite(high) & (high > low)
-        drop = np.where(falling, high - np.where(falling, low, 0), 1)
-        share = np.clip((high - np.log(np.maximum(target, tiny))) / drop, 0, 1)
-        between = np.exp(start + np.where(np.isfinite(share), share, 1) * (end - start))
-        found = np.where(first == 0, self.iterations[0], between)
-        return np.where(reached.any(axis=0), found, np.inf)
+        return iterations_to(self.iterations, self.losses, target)
+
+
+def iterations_to(iterations, losses, target):
+    """Iterations after which losses are first as low as a target, infinite for never.
+
+    Between recorded iterations, interpolated on log scales.
+
+    Args:
+        iterations: `(T,)`, the recorded ones.
+        losses: `(T, C)`.
+        target: a number, or one for each of the C curves.
+
+    Returns:
+        Array `(C,)`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_overparam.sweep import iterations_to
+    >>> iterations_to(np.array([0, 1, 100]), np.array([[9.0], [4.0], [1.0]]), 2.0).round(6).tolist()
+    [10.0]
+    """
+    reached = losses <= target
+    first = np.argmax(reached, axis=0)
+    columns = np.arange(losses.shape[1])
+    before = np.maximum(first - 1, 0)
+    tiny = np.finfo(float).tiny
+    high, low = (np.log(np.maximum(losses[i, columns], tiny)) for i in (before, first))
+    start, end = (np.log(np.maximum(iterations[i], 1)) for i in (before, first))
+    falling = np.isfinite(high) & (high > low)
+    drop = np.where(falling, high - np.where(falling, low, 0), 1)
+    share = np.clip((high - np.log(np.maximum(target, tiny))) / drop, 0, 1)
+    between = np.exp(start + np.where(np.isfinite(share), share, 1) * (end - start))
+    found = np.where(first == 0, iterations[0], between)
+    return np.where(reached.any(axis=0), found, np.inf)
 
 
 def logarithmic_grid(iterations, points=150):
@@ -280,11 +301,9 @@ class _Sweep:
         """Of everything that shapes the result."""
         problem = self.problem
         arrays = [problem.features, problem.targets, *self.factors, self.rates, self.grid]
-        config = self.update.get_config() | {
-            "name": type(self.update).__name__
-        }  # Keras counts names
-        optimizer = [repr(config)]
-        words = [problem.power, str(problem.dtype), self.rule_depth, *optimizer]
+        # By its class: Keras numbers the names of optimizers.
+        optimizer = self.update.get_config() | {"name": type(self.update).__name__}
+        words = [problem.power, problem.dtype, self.rule_depth, repr(optimizer)]
         digest = hashlib.sha256(json.dumps(words).encode())
         for array in arrays:
             digest.update(repr(array.shape).encode() + np.ascontiguousarray(array).tobytes())
@@ -295,11 +314,8 @@ class _Problem:
     """A regression with lp loss, for kernels along a leading axis."""
 
     def __init__(self, features, targets, power, dtype):
-        self.features, self.targets = (
-            np.asarray(features, "float64"),
-            np.asarray(targets, "float64"),
-        )
-        self.targets = self.targets.reshape(len(self.targets), -1)
+        self.features = np.asarray(features, "float64")
+        self.targets = np.asarray(targets, "float64").reshape(len(targets), -1)
         if self.features.ndim != 2 or len(self.features) != len(self.targets):
             raise ValueError(
                 "`features` must be of shape `(n, inputs)` and `targets` of `(n, outputs)`. "

@@ -8,7 +8,6 @@ does: line integrals of the rule's field around a closed loop. A few seconds.
 """
 
 import argparse
-import gzip
 import os
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from keras_overparam.consequences import (
     trajectory_from_memory,
 )
 from plumbing import gas_sensor, records
-from plumbing.jobs import command, prepare
+from plumbing.jobs import check_publishable, command, prepare
 from plumbing.linear_networks import balanced_start
 from plumbing.options import add_data_options, add_output_options, non_negative
 
@@ -57,7 +56,7 @@ def l4_gradient(data):
 
 
 def memory_error(gradient, start, rate, steps):
-    """Largest and last relative difference of gradient descent from its memory of gradients.
+    """Relative difference of gradient descent, after its steps, from its memory of gradients.
 
     Args:
         gradient: of the loss in the product.
@@ -75,9 +74,7 @@ def memory_error(gradient, start, rate, steps):
         products.append(vector * scalar)
     memory = gradient_memory(np.array(scalars), np.array(slopes), rate)
     rebuilt = np.asarray(trajectory_from_memory(products[0], np.array(gradients), memory))
-    products = np.array(products)
-    errors = np.linalg.norm(rebuilt - products, axis=1) / np.linalg.norm(products, axis=1)
-    return float(errors.max()), float(errors[-1])
+    return float(np.linalg.norm(rebuilt[-1] - products[-1]) / np.linalg.norm(products[-1]))
 
 
 def measure(data, seeds):
@@ -87,7 +84,7 @@ def measure(data, seeds):
     starts = [(a[:, 0], float(b[0, 0])) for a, b in zip(first, last, strict=True)]
     errors = {
         str(halvings): [
-            memory_error(gradient, start, RATE / 2**halvings, STEPS * 2**halvings)[1]
+            memory_error(gradient, start, RATE / 2**halvings, STEPS * 2**halvings)
             for start in starts
         ]
         for halvings in (0, 1)
@@ -133,10 +130,8 @@ def main(arguments=None):
         for name, value in found.items():
             print(f"{name}: {records.to_json(value)}")
         if options.publish:
-            if data.notice:
-                raise records.OutputError("--publish wants the gas sensor data; these are others.")
-            content = gzip.compress(record.path.read_bytes(), mtime=0)
-            (ASSETS / f"{NAME}.jsonl.gz").write_bytes(content)
+            check_publishable(data.notice)
+            records.publish(record.path, ASSETS / f"{NAME}.jsonl.gz")
 
 
 if __name__ == "__main__":

@@ -13,15 +13,13 @@ for the l4 loss.
 """
 
 import argparse
-import gzip
-import json
 import os
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from plumbing import gas_sensor, records, rule_figure, rule_results, rule_runs, rule_verdicts
-from plumbing.jobs import command, prepare
+from plumbing.jobs import check_publishable, command, prepare, recorded_dataset
 from plumbing.options import add_data_options, add_output_options, non_negative, positive
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
@@ -81,21 +79,17 @@ def run_all(options):
 
 def recorded(options):
     """Results of these options that are on record, for --plot-only."""
-    names = ("gas_sensor", "diabetes") if options.dataset == "auto" else (options.dataset,)
-    for name in names:
-        folders = [Path(options.output) / s.run_name for s in settings_of(options, name)]
-        if all(records.Record(folder).outcome() for folder in folders):
-            return [rule_results.load(folder) for folder in folders]
-    raise records.OutputError(
-        f"{options.output} holds no finished runs of these settings; leave out --plot-only to run "
-        "them."
-    )
+
+    def folders(name):
+        return [Path(options.output) / s.run_name for s in settings_of(options, name)]
+
+    name = recorded_dataset(options, ("gas_sensor", "diabetes"), folders)
+    return [rule_results.load(folder) for folder in folders(name)]
 
 
 def summary_text(results):
     """The summary of results as JSON text."""
-    summary = json.loads(records.to_json(rule_verdicts.summary(results)))
-    return json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
+    return records.to_indented_json(rule_verdicts.summary(results))
 
 
 def report(results, folder):
@@ -107,14 +101,12 @@ def report(results, folder):
 
 def publish(results):
     """Copy the records into assets/, and draw figure and summary from there."""
-    if rule_results.notice(results):
-        raise records.OutputError("--publish wants the gas sensor data; these are others.")
+    check_publishable(rule_results.notice(results))
     folder = records.make_folder(ASSETS / NAME)
     for path in folder.glob("*.jsonl.gz"):
         path.unlink()
     for result in results:
-        content = gzip.compress(result.path.read_bytes(), mtime=0)
-        (folder / f"{result.settings.run_name}.jsonl.gz").write_bytes(content)
+        records.publish(result.path, folder / f"{result.settings.run_name}.jsonl.gz")
     report(rule_results.load_all(folder), ASSETS)
 
 

@@ -11,15 +11,13 @@ experiment takes about two minutes on two CPU cores, all of them about half an h
 """
 
 import argparse
-import gzip
-import json
 import os
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from plumbing import gas_sensor, records, sweep_figures, sweep_results, sweep_runs
-from plumbing.jobs import command, prepare
+from plumbing.jobs import check_publishable, command, prepare, recorded_dataset
 from plumbing.options import add_data_options, add_output_options, non_negative, positive
 from plumbing.sweep_experiments import WHAT, label, models
 
@@ -94,39 +92,31 @@ def run_one(settings, data, output, again):
 
 def recorded(options):
     """Results of these options that are on record, for --plot-only."""
-    names = ("gas_sensor", "diabetes") if options.dataset == "auto" else (options.dataset,)
-    for name in names:
+
+    def folders(name, experiments=options.experiments):
         base = base_settings(options, name)
-        folders = {
-            experiment: [Path(options.output) / s.run_name for s in models(experiment, base)]
-            for experiment in options.experiments
-        }
-        if all(records.Record(f).outcome() for group in folders.values() for f in group):
-            return {e: [sweep_results.load(f) for f in group] for e, group in folders.items()}
-    raise records.OutputError(
-        f"{options.output} holds no finished runs of these settings; leave out --plot-only to run "
-        "them."
-    )
+        return [Path(options.output) / s.run_name for e in experiments for s in models(e, base)]
+
+    name = recorded_dataset(options, ("gas_sensor", "diabetes"), folders)
+    return {e: [sweep_results.load(f) for f in folders(name, [e])] for e in options.experiments}
 
 
 def report(experiment, results, folder):
     """Draw an experiment's figure, and write its summary."""
     notice = results[0].start["data"]["notice"]
     sweep_figures.draw(experiment, results, folder / f"{NAME}_{experiment}.png", notice)
-    rows = [sweep_results.summarize(result) for result in results]
-    text = json.dumps(json.loads(records.to_json(rows)), indent=1, ensure_ascii=False) + "\n"
+    text = records.to_indented_json([sweep_results.summarize(result) for result in results])
     path = folder / f"{NAME}_{experiment}.json"
     records.write_atomically(path, lambda file: file.write_text(text, "utf-8"))
 
 
 def publish(found):
     """Copy the records into assets/, and draw the figures from there."""
-    if any(result.start["data"]["notice"] for group in found.values() for result in group):
-        raise records.OutputError("--publish wants the gas sensor data; these are others.")
+    for result in (result for group in found.values() for result in group):
+        check_publishable(result.start["data"]["notice"])
     folder = records.make_folder(ASSETS / NAME)
     for result in {r.settings: r for group in found.values() for r in group}.values():
-        content = gzip.compress(result.path.read_bytes(), mtime=0)
-        (folder / f"{result.settings.run_name}.jsonl.gz").write_bytes(content)
+        records.publish(result.path, folder / f"{result.settings.run_name}.jsonl.gz")
     for experiment, results in found.items():
         published = [folder / f"{result.settings.run_name}.jsonl.gz" for result in results]
         report(experiment, [sweep_results.load(path) for path in published], ASSETS)
@@ -138,7 +128,8 @@ def main(arguments=None):
     with command(f"{NAME}.py", resumes_after="part of a run"):
         found = recorded(options) if options.plot_only else run_all(options)
         for experiment, results in found.items():
-            report(experiment, results, Path(options.output))
+            if options.plot_only:  # otherwise drawn as soon as it was done
+                report(experiment, results, Path(options.output))
             print(f"Figure: {Path(options.output) / f'{NAME}_{experiment}.png'}")
         if options.publish:
             publish(found)

@@ -18,7 +18,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # silences start-up chatter, keeps errors
 
 from plumbing import figures, records, results, tutorial_cnn
-from plumbing.jobs import command, prepare, run
+from plumbing.jobs import command, prepare, recorded_dataset, run
 from plumbing.options import add_data_options, add_machine_options, add_run_options, positive
 
 
@@ -87,16 +87,11 @@ def run_all(options):
 
 def recorded(options):
     """Runs of these options that are on record, for --plot-only."""
-    names = ("mnist", "digits") if options.dataset == "auto" else (options.dataset,)
-    for name in names:
-        groups = settings_of(options, name)
-        folders = [Path(options.output) / s.run_name for group in groups for s in group]
-        if all(records.Record(folder).outcome() for folder in folders):
-            return groups
-    raise records.OutputError(
-        f"{options.output} holds no finished runs of these settings; leave out --plot-only to run "
-        "them."
-    )
+
+    def folders(name):
+        return [Path(options.output) / s.run_name for g in settings_of(options, name) for s in g]
+
+    return settings_of(options, recorded_dataset(options, ("mnist", "digits"), folders))
 
 
 def report(groups, output):

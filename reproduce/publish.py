@@ -7,7 +7,6 @@ Every number in the README's generated parts comes from the records in assets/; 
 """
 
 import argparse
-import gzip
 import json
 import os
 import re
@@ -55,8 +54,7 @@ def take_over(runs):
         settings = record.of_kind("start")[0]["settings"]
         published = all(settings[name] == value for name, value in PUBLISHED.items())
         if published and settings["epochs"] in (EPOCHS, TUNING_EPOCHS):
-            content = gzip.compress(path.read_bytes(), mtime=0)
-            (RECORDS / f"{path.parent.name}.jsonl.gz").write_bytes(content)
+            records.publish(path, RECORDS / f"{path.parent.name}.jsonl.gz")
 
 
 def published_groups(epochs):
@@ -250,12 +248,7 @@ def rendered():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for name, content in parts(summary).items():
         readme = fill(readme, name, content)
-    return indented(summary), readme, groups, rate_groups
-
-
-def indented(value):
-    """JSON text of a value, as it is published."""
-    return json.dumps(json.loads(records.to_json(value)), indent=1, ensure_ascii=False) + "\n"
+    return records.to_indented_json(summary), readme, groups, rate_groups
 
 
 def ledger():
@@ -277,7 +270,9 @@ def main(arguments=None):
         sys.exit(f"publish.py: error: {error}")
     (ROOT / "assets" / "mnist_cnn.json").write_text(summary, encoding="utf-8")
     (ROOT / "README.md").write_text(readme, encoding="utf-8")
-    (ROOT / "assets" / "claims.json").write_text(indented(ledger()), encoding="utf-8")
+    (ROOT / "assets" / "claims.json").write_text(
+        records.to_indented_json(ledger()), encoding="utf-8"
+    )
     figures.draw_objective(groups, ROOT / "assets" / "mnist_cnn.png")
     figures.draw_rates(rate_groups, ROOT / "assets" / "mnist_rates.png")
 

@@ -40,6 +40,29 @@ def prepare(options, load=datasets.load_images):
     return output, data
 
 
+def recorded_dataset(options, datasets, folders_of):
+    """Name of the data set whose runs are on record, for --plot-only.
+
+    Args:
+        options: those of the command line.
+        datasets: names that "auto" stands for, in order.
+        folders_of: function from a name to the folders of its runs.
+    """
+    for name in datasets if options.dataset == "auto" else (options.dataset,):
+        if all(records.Record(folder).outcome() for folder in folders_of(name)):
+            return name
+    raise records.OutputError(
+        f"{options.output} holds no finished runs of these settings; leave out --plot-only to run "
+        "them."
+    )
+
+
+def check_publishable(notice):
+    """Refuse to publish results of other data than the paper's, of which there is a notice."""
+    if notice:
+        raise records.OutputError("--publish wants the gas sensor data; these are others.")
+
+
 def run(settings, data, output, again=False):
     """Train one network, unless its finished run is on record; the result."""
     folder = output / settings.run_name

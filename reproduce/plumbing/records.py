@@ -51,6 +51,12 @@ def write_atomically(path, write):
         temporary.unlink(missing_ok=True)
 
 
+def publish(record, path):
+    """Put a compressed copy of a record at `path`; the same record gives the same file."""
+    content = gzip.compress(record.read_bytes(), mtime=0)
+    write_atomically(path, lambda file: file.write_bytes(content))
+
+
 def sha256(path):
     """Hexadecimal SHA-256 of a file, None if there is none."""
     path = Path(path)
@@ -98,6 +104,11 @@ def now():
 def to_json(value):
     """JSON text of a value; numbers that JSON has no word for (NaN, infinities) become null."""
     return json.dumps(_finite(value), allow_nan=False, ensure_ascii=False)
+
+
+def to_indented_json(value):
+    """The same with a line for each item, as in files that people read."""
+    return json.dumps(_finite(value), allow_nan=False, indent=1, ensure_ascii=False) + "\n"
 
 
 def _finite(value):

@@ -76,7 +76,6 @@ def label(settings):
     """A model in words."""
     names = {
         "gd": "gradient descent",
-        "rule": "the rule",
         "adagrad": "AdaGrad",
         "adadelta": "AdaDelta",
         "adadelta_tf1": "AdaDelta (TensorFlow 1's ε)",

@@ -13,7 +13,6 @@ from plumbing.sweep_results import speed_up
 DEPTH_COLOURS = {1: "#0072B2", 2: "#D55E00", 3: "#009E73", 4: "#E69F00", 8: "#CC79A7"}
 OTHER_COLOURS = {"adagrad": "#56B4E9", "adadelta": "#CC79A7", "adadelta_tf1": "#CC79A7"}
 DASHES = {"gd": "-", "adam": "--", "adagrad": "-.", "adadelta": "--", "adadelta_tf1": ":"}
-SOLVER = "of each model's best learning rate"
 
 
 def draw(experiment, results, path, notice=None):
@@ -33,7 +32,7 @@ def draw(experiment, results, path, notice=None):
         finish(figure, path, "\n".join([*textwrap.wrap(notice or "", 110), text]), notice)
 
 
-def _curves_and_rates(results, name="linear regression"):
+def _curves_and_rates(results, name):
     figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.6))
     draw_curves(axes[0], results)
     draw_rates(axes[1], results)
@@ -62,7 +61,7 @@ def _deep(results):
 
 def _map(results):
     starts = ("balanced", "identity")
-    figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.4), sharey=True, layout=None)
+    figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.4), sharey=True)
     found = {(r.settings.start, r.settings.power, r.settings.depth): r for r in results}
     for axis, start in zip(axes, starts, strict=True):
         grid = np.ones((len(POWERS), len(DEPTHS)))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_overparam.sweep import SweepResult
+from keras_overparam.sweep import iterations_to
 from plumbing.records import Record
 from plumbing.sweep_runs import PER_DECADE, Settings, usable_median
 
@@ -54,8 +54,7 @@ class Result:
             index: of the rate.
         """
         losses = self.losses[self.best if index is None else index]
-        result = SweepResult(self.iterations, losses.T, np.zeros(len(losses)), [])
-        return result.iterations_to(np.asarray(targets))
+        return iterations_to(self.iterations, losses.T, np.asarray(targets))
 
     def fastest_to(self, target):
         """Least median iterations to a loss over all rates, and the index of that rate."""

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from tqdm.auto import tqdm
 
-from keras_overparam import EndToEnd, chain_product, identity_factors, sweep_linear_networks
+from keras_overparam import identity_factors, sweep_linear_networks
 from keras_overparam.factorization import hidden_widths
 from keras_overparam.sweep import logarithmic_grid
 from plumbing import records
@@ -27,7 +27,7 @@ OPTIMIZERS = {
 }
 # Decade at which the first grid starts. For gradient descent it depends on the power: with p the
 # curvature where training starts grows, and the usable rate shrinks.
-LOWEST_RATE = {"adagrad": -3.5, "adadelta": -3.0, "adadelta_tf1": -2.5, "adam": -5.0, "rule": -4.5}
+LOWEST_RATE = {"adagrad": -3.5, "adadelta": -3.0, "adadelta_tf1": -2.5, "adam": -5.0}
 LOWEST_RATE_OF_POWER = {2: -3.5, 3: -4.0, 4: -4.5, 6: -6.0, 8: -7.5}
 
 
@@ -36,8 +36,7 @@ class Settings:
     """Everything that shapes the result of a run.
 
     `start` is "balanced", "independent" or "identity", of end-to-end norm `scale`; or "near_zero",
-    where `scale` is the standard deviation of every weight. `optimizer` is a key of `OPTIMIZERS`,
-    or "rule": one layer, trained by the end-to-end rule of the given depth.
+    where `scale` is the standard deviation of every weight. `optimizer` is a key of `OPTIMIZERS`.
     """
 
     power: float = 4
@@ -76,9 +75,8 @@ class Settings:
 
     def first_rates(self):
         """Exponents of the first grid, in eighths of a decade."""
-        lowest = LOWEST_RATE.get(self.optimizer)
-        if lowest is None:
-            lowest = LOWEST_RATE_OF_POWER.get(self.power, -2.0 - self.power / 1.6)
+        descent = self.optimizer == "gd"
+        lowest = LOWEST_RATE_OF_POWER[self.power] if descent else LOWEST_RATE[self.optimizer]
         first = round(lowest * PER_DECADE)
         return list(range(first, first + FIRST_RATES))
 
@@ -131,17 +129,13 @@ def train_part(settings, data, folder, exponents):
     seeds = len(settings.seeds)
     starts = starting_factors(settings, data.features.shape[1])
     factors = [np.tile(factor, (len(rates), 1, 1)) for factor in starts]
-    optimizer = OPTIMIZERS.get(settings.optimizer, keras.optimizers.SGD)()
-    if settings.optimizer == "rule":
-        optimizer = EndToEnd(depth=settings.depth)
-        factors = [chain_product(factors)]
     checkpoint = folder / f"sweep{min(exponents):+d}.npz"
     with tqdm(total=settings.iterations, unit="iteration", leave=False) as bar:
         result = sweep_linear_networks(
             data.features,
             data.target,
             factors,
-            optimizer,
+            OPTIMIZERS[settings.optimizer](),
             np.repeat(rates, seeds),
             settings.recorded_iterations.tolist(),
             power=settings.power,
