@@ -26,6 +26,7 @@ UNMIXING_LEVELS = 4
 
 # A basis is trusted with estimated errors below this fraction of √ε, unless more is tolerated.
 TRUSTED_BELOW = 2.0**-3
+MIXED_IN_ROOT = 2.0**-8  # fraction of the largest singular value, where it is not
 CONVERGENT_BELOW = 0.5
 # Columns and rows of a sketch beyond the rank that is looked for, and its greatest rounding.
 OVERSAMPLED = 8
@@ -91,9 +92,9 @@ def end_to_end_gradient(kernel, gradient, depth):
     A matrix is decomposed on its smaller side only; a kernel of one output (or one input) needs no
     decomposition. At `K = 0` the result is zero for `N > 1`: a saddle of the deep network.
 
-    In float32 the relative error is about 1e-6 for well-conditioned kernels and below 1e-3 at a
-    condition number of 1e6, at depths up to 8 (2e-3 for some gradients of rank one). Singular
-    values below the arithmetic's resolution, `σ < 2 ε ‖K‖`, count as zero.
+    In float32 the relative error is about 1e-6 for well-conditioned kernels, and at a condition
+    number of 1e6 below 1e-4 at depth 2 and below 1e-3 at depths up to 8. Singular values below the
+    arithmetic's resolution, `σ < 2 ε ‖K‖`, count as zero.
 
     Args:
         kernel: array or tensor `K` of shape `(…, inputs, units)`.
@@ -127,6 +128,8 @@ def end_to_end_gradient(kernel, gradient, depth):
         return step_size * (gradient + projection)
     if kernel.shape[-2] < kernel.shape[-1]:  # the rule keeps its form under transposition
         return _transpose(end_to_end_gradient(_transpose(kernel), _transpose(gradient), depth))
+    if depth == 2:
+        return precondition_by_root(decomposed_root(kernel), gradient)
     return precondition(preconditioner(kernel, depth), gradient)
 
 
@@ -140,7 +143,7 @@ def preconditioner(kernel, depth):
     Returns:
         A `Preconditioner`.
     """
-    left, singular, right = _decompose(kernel, depth)
+    left, singular, right = _decompose(kernel)
     root = singular ** (2.0 / depth)
     powers = [ops.ones_like(root)]
     for _ in range(depth - 1):
@@ -168,20 +171,19 @@ def precondition(preconditioner, gradient):
     return ops.matmul(left, ranged) + ops.matmul(gradient, outer)
 
 
-def _decompose(kernel, depth):
+def _decompose(kernel):
     """Singular values and vectors `U, σ, V` of a kernel, through its Gram matrix.
 
     A Gram matrix squares the condition number: right singular vectors whose singular values are
     below `√ε ‖K‖` come out mixed. The singular values are therefore measured on the kernel itself,
-    `σ_r = ‖K v_r‖`; and where fractional powers magnify what is small, from depth 3 on, and there
-    is something that small, the mixed vectors are decomposed again among themselves.
+    `σ_r = ‖K v_r‖`; and as fractional powers magnify what is small, the mixed vectors are
+    decomposed again among themselves.
     """
     scale = _largest_magnitude(kernel)
     kernel = kernel / scale
     right = ops.linalg.eigh(_gram(kernel))[1]
     left = ops.matmul(kernel, right)
-    if depth > 2:
-        left, right = _unmixed(kernel, left, right)
+    left, right = _unmixed(kernel, left, right)
     singular, inverse = _resolved(_norm(left, axis=-2))
     return left * inverse, ops.squeeze(singular * scale, -2), right
 
@@ -244,18 +246,52 @@ def tracked_root(kernel, basis, tolerance=0.0):
     """
     scale = _largest_magnitude(kernel)
     kernel = kernel / scale
+    parts, error = _root_in(kernel, basis)
+    trusted = ops.all(error <= max(tolerance, _trusted_error(kernel)))
+    parts = ops.cond(trusted, lambda: parts, lambda: _root_anew(kernel))
+    return Root(*parts, scale)
+
+
+def decomposed_root(kernel):
+    """The square root `(KᵀK)^{1/2}` in a basis of the kernel's own right singular vectors.
+
+    An eigendecomposition of the Gram matrix mixes vectors of small singular values. Most of that is
+    seen in the Gram matrix of `K V`, and corrected as in `tracked_root`. If the error would exceed
+    what is trusted there, the vectors of small singular values are first decomposed once more.
+
+    Args:
+        kernel: tensor of shape `(…, m, n)`, `m ≥ n`.
+
+    Returns:
+        A `Root`.
+    """
+    scale = _largest_magnitude(kernel)
+    return Root(*_root_anew(kernel / scale), scale)
+
+
+def _root_anew(kernel):
+    """Parts of a `Root` but for the scale, in a basis made from the kernel."""
+    basis = ops.linalg.eigh(_gram(kernel))[1]
+    parts, error = _root_in(kernel, basis)
+
+    def decomposed_again():
+        vectors = _decompose_small(parts[1], basis, MIXED_IN_ROOT)
+        (*again, coupling), error = _root_in(kernel, vectors)
+        return *again, ops.where(ops.isfinite(error), coupling, 0)
+
+    trusted = ops.all(error <= _trusted_error(kernel))
+    return ops.cond(trusted, lambda: parts, decomposed_again)
+
+
+def _root_in(kernel, basis):
+    """Parts of a `Root` in a basis, and an estimate of their relative error."""
     rotated = ops.matmul(kernel, basis)
     diagonal, coupling, error = _root_nearly_diagonal(_gram(rotated))
-    trusted = ops.all(error <= max(tolerance, TRUSTED_BELOW * _epsilon(kernel) ** 0.5))
+    return (basis, rotated, diagonal, coupling), error
 
-    def anew():
-        vectors = ops.linalg.eigh(_gram(kernel))[1]
-        columns = ops.matmul(kernel, vectors)
-        norms, _ = _resolved(_norm(columns, axis=-2))
-        return vectors, columns, norms, ops.zeros_like(vectors)
 
-    parts = ops.cond(trusted, lambda: (basis, rotated, diagonal, coupling), anew)
-    return Root(*parts, scale)
+def _trusted_error(kernel):
+    return TRUSTED_BELOW * _epsilon(kernel) ** 0.5
 
 
 def _root_nearly_diagonal(gram):

@@ -112,7 +112,8 @@ def test_float32_at_condition_number_a_million(shape, depth):
     kernel = with_condition(shape, 1e6).astype("float32")
     gradient = random_pair(shape, 1)[1].astype("float32")
     found = end_to_end_gradient(kernel, gradient, depth)
-    assert relative_error(found, by_singular_values(kernel, gradient, depth)) < 1e-3
+    error = relative_error(found, by_singular_values(kernel, gradient, depth))
+    assert error < (1e-4 if depth == 2 else 1e-3)
 
 
 @pytest.mark.parametrize("depth", [2, 3, 8])
@@ -188,14 +189,13 @@ def test_a_basis_is_kept_only_while_it_is_accurate(shape, condition, rank):
     basis, kept_at = basis_of(before), []
     for fraction in np.geomspace(1e-6, 1, 7):
         kernel, step = moved_by(before, fraction, rank)
-        for along, gradient in enumerate((random_pair(shape, 1)[1], step)):
+        for gradient in (random_pair(shape, 1)[1], step):
             gradient = gradient.astype("float32")
             found, kept = updates(kernel, basis, gradient)
             expected = by_singular_values(kernel, gradient, 2)
             # A gradient along the kernel's own last step can be small where the kernel is unsure.
-            decomposed = 3e-3 if along and rank == 1 else 1e-3
             for update in found:
-                assert relative_error(update, expected) < (1e-4 if kept else decomposed)
+                assert relative_error(update, expected) < 1e-4
         kept_at += [fraction] * kept
     assert max(kept_at, default=0) < 0.1
     assert kept_at or condition > 10
