@@ -5,6 +5,7 @@ Overparameterization", ICML 2018.
 """
 
 from keras_overparam._version import __version__
+from keras_overparam.conversion import collapse, overparameterize
 from keras_overparam.end_to_end import (
     end_to_end_gradient,
     end_to_end_spectrum,
@@ -19,24 +20,39 @@ from keras_overparam.factorization import (
     product_squared_norm,
     truncation_error,
 )
-from keras_overparam.layers import FactoredDense, FactoredLinear
+from keras_overparam.layers import (
+    FactoredConv1D,
+    FactoredConv2D,
+    FactoredConv3D,
+    FactoredDense,
+    FactoredDepthwiseConv2D,
+    FactoredEinsumDense,
+    FactoredLinear,
+)
 from keras_overparam.losses import LpLoss
 from keras_overparam.optimizers import EndToEnd
 from keras_overparam.sweep import sweep_linear_networks
 
 __all__ = [
     "EndToEnd",
+    "FactoredConv1D",
+    "FactoredConv2D",
+    "FactoredConv3D",
     "FactoredDense",
+    "FactoredDepthwiseConv2D",
+    "FactoredEinsumDense",
     "FactoredLinear",
     "LpLoss",
     "__version__",
     "balanced_factors",
     "balancedness_gap",
     "chain_product",
+    "collapse",
     "end_to_end_gradient",
     "end_to_end_spectrum",
     "end_to_end_step",
     "identity_factors",
+    "overparameterize",
     "product_squared_norm",
     "step_and_momentum",
     "sweep_linear_networks",

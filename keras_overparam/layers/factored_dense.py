@@ -81,17 +81,6 @@ class FactoredDense(FactoredLinear):
         quantization_config=None,
         **kwargs,
     ):
-        only_dense = {
-            "lora_rank": lora_rank,
-            "lora_alpha": lora_alpha,
-            "quantization_config": quantization_config,
-        }
-        for name, value in only_dense.items():
-            if value is not None:
-                raise ValueError(
-                    f"`{name}` is not supported on factors: collapse() the layer and use the "
-                    f"resulting Dense. Received: {name}={value}"
-                )
         super().__init__(
             units,
             depth=depth,
@@ -102,6 +91,9 @@ class FactoredDense(FactoredLinear):
             factor_regularizer=factor_regularizer,
             activity_regularizer=activity_regularizer,
             kernel_constraint=kernel_constraint,
+            lora_rank=lora_rank,
+            lora_alpha=lora_alpha,
+            quantization_config=quantization_config,
             **kwargs,
         )
         self.activation = keras.activations.get(activation)
@@ -138,11 +130,8 @@ class FactoredDense(FactoredLinear):
             outputs = ops.add(outputs, self.bias)
         return self.activation(outputs)
 
-    def _bias_values(self):
-        return [] if self.bias is None else [ops.convert_to_numpy(self.bias)]
-
-    def _dense_config(self):
-        return super()._dense_config() | {"use_bias": self.use_bias}
+    def _stock_config(self):
+        return super()._stock_config() | {"use_bias": self.use_bias}
 
     def get_config(self):
         """Arguments of the constructor, serializable."""

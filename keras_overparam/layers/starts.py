@@ -6,14 +6,14 @@ from keras import ops
 from keras_overparam.factorization import balanced_factors, identity_factors
 
 
-def factor_initializers(factorization, kernel_initializer, sizes):
+def factor_initializers(factorization, kernel_initializer, sizes, sample):
     """One Keras initializer for each factor of a chain.
 
     Args:
         factorization: "balanced", "identity" or "independent" (see `FactoredLinear`).
-        kernel_initializer: initializer of the end-to-end kernel, or of each factor when
-            "independent".
+        kernel_initializer: initializer of each factor when "independent".
         sizes: tuple `(s0, …, sN)`.
+        sample: initializer of the end-to-end kernel as a matrix, otherwise.
 
     Returns:
         List of N callables `(shape, dtype) -> tensor`.
@@ -22,7 +22,7 @@ def factor_initializers(factorization, kernel_initializer, sizes):
     if factorization == "independent":
         return [_sibling(kernel_initializer, index) for index in range(depth)]
     split = {"balanced": balanced_factors, "identity": identity_factors}[factorization]
-    start = _JointStart(split, kernel_initializer, sizes)
+    start = _JointStart(split, sample, sizes)
     return [start.factor(index) for index in range(depth)]
 
 
@@ -46,22 +46,22 @@ class _JointStart:
     Lazy, because Keras may build a layer inside a stateless scope and run initializers later.
     """
 
-    def __init__(self, split, kernel_initializer, sizes):
+    def __init__(self, split, sample, sizes):
         self.split = split
-        self.kernel_initializer = kernel_initializer
+        self.sample = sample
         self.sizes = sizes
         self.remaining = None
 
     def factor(self, index):
         def initializer(shape, dtype=None):
             if self.remaining is None or index not in self.remaining:
-                self.remaining = dict(enumerate(self._sample(dtype)))
+                self.remaining = dict(enumerate(self._split_sample(dtype)))
             return ops.convert_to_tensor(self.remaining.pop(index), dtype=dtype)
 
         return initializer
 
-    def _sample(self, dtype):
-        kernel = self.kernel_initializer((self.sizes[0], self.sizes[-1]), dtype=dtype)
+    def _split_sample(self, dtype):
+        kernel = self.sample((self.sizes[0], self.sizes[-1]), dtype=dtype)
         kernel = ops.convert_to_numpy(ops.cast(kernel, "float32" if dtype is None else dtype))
         if kernel.dtype.name not in ("float32", "float64"):
             kernel = kernel.astype("float32")

@@ -1,0 +1,511 @@
+"""From a plain model to an overparameterized one and back, without changing what it computes."""
+
+import collections
+import contextlib
+import re
+import warnings
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_overparam.checks import positive_integer
+from keras_overparam.factorization import chain_sizes, truncation_error
+from keras_overparam.layers import (
+    FactoredConv1D,
+    FactoredConv2D,
+    FactoredConv3D,
+    FactoredDense,
+    FactoredDepthwiseConv2D,
+    FactoredEinsumDense,
+    FactoredKernel,
+)
+
+FACTORED = {
+    layer.stock: layer
+    for layer in (
+        FactoredConv1D,
+        FactoredConv2D,
+        FactoredConv3D,
+        FactoredDense,
+        FactoredDepthwiseConv2D,
+        FactoredEinsumDense,
+    )
+}
+NOT_HELD = ("_tracker", "_layers")  # attributes in which Keras lists what others hold
+TRUNCATED_ABOVE = 1e-6  # relative error of a kernel that a width does not let through
+CANCELLING_ABOVE = 1e3  # product of the factors' norms over the norm of the product
+
+
+def overparameterize(
+    model, depth=2, width=None, layers=None, factorization="balanced", report=None
+):
+    """A new model that computes the same, with factored kernels in the chosen layers.
+
+    Trained kernels are split into balanced factors, so that gradient descent on the new model
+    starts where the end-to-end update rule holds. Names, weights, shared and frozen layers are
+    kept; the given model is not touched. The new model is not compiled.
+
+    Functional and sequential models are rebuilt layer by layer, models within models too. A
+    subclassed model or layer is rebuilt from its configuration, and the layers that it holds in its
+    attributes are replaced.
+
+    Args:
+        model: a built `keras.Model` or layer.
+        depth: number of factors, N ≥ 1, of each chosen layer.
+        width: sizes between the factors: None for as wide as no kernel needs more, an integer, or
+            one integer for each hidden layer. Kernels of higher rank are truncated, with a warning.
+        layers: which layers: None for all `Dense`, `EinsumDense`, `Conv1D`, `Conv2D`, `Conv3D` and
+            `DepthwiseConv2D`; a class of layers; a regular expression that is looked for in the
+            layer's name; a function from a layer to a boolean; or a list of such, any of which may
+            choose. Only layers of these six classes (not of classes derived from them) are chosen.
+        factorization: "balanced" or "identity", see `FactoredLinear`.
+        report: a function that takes a text, such as `print`: it is given a table of the layers and
+            the largest difference of the outputs for random inputs.
+
+    Returns:
+        A new, built model of the same kind.
+
+    Raises:
+        ValueError: if the model is not built, or no layer is chosen, or a layer cannot be rebuilt
+            or factored; the message names it.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from keras_overparam import collapse, overparameterize
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="head")])
+    >>> deep = overparameterize(model, depth=3)
+    >>> [factor.path for factor in deep.layers[0].factors]
+    ['head/factor_1', 'head/factor_2', 'head/factor_3']
+    >>> x = np.ones((2, 8), "float32")
+    >>> (
+    ...     np.allclose(model(x), deep(x), atol=1e-5),
+    ...     np.allclose(model(x), collapse(deep)(x), atol=1e-5),
+    ... )
+    (True, True)
+
+    Reference:
+        Arora, Cohen & Hazan, "On the Optimization of Deep Networks: Implicit Acceleration by
+        Overparameterization", ICML 2018, Sections 3 and 8.
+    """
+    positive_integer("depth", depth)
+    if factorization not in ("balanced", "identity"):
+        raise ValueError(
+            '`factorization` must be "balanced" or "identity", which keep the function. '
+            f"Received: factorization={factorization!r}"
+        )
+    chosen = _chooser(layers)
+    copier = _Copier(
+        lambda layer: type(layer) in FACTORED and chosen(layer),
+        lambda layer: _factored(layer, depth, width, factorization),
+    )
+    new = _convert(model, copier, report)
+    if not copier.replaced:
+        classes = sorted({type(layer).__name__ for layer in _all_layers(model)})
+        raise ValueError(
+            f"No layer of the model {model.name!r} was chosen to be factored. It has layers of the "
+            f"classes {', '.join(classes)}."
+        )
+    return new
+
+
+def collapse(model, report=None):
+    """A new model with stock Keras layers in place of factored ones, which computes the same.
+
+    Products are multiplied in float64. The new model has as many parameters as before it was
+    overparameterized, and can be saved, loaded where this package is not installed, exported and
+    quantized as any Keras model. A model without factored layers is copied.
+
+    Where the factors' norms multiply to much more than the norm of the product, their rounding is
+    magnified by as much, and a warning names the layer.
+
+    Args:
+        model: a built `keras.Model` or layer. It is not touched.
+        report: a function that takes a text, such as `print`: it is given a table of the layers and
+            the largest difference of the outputs for random inputs.
+
+    Returns:
+        A new, built model of the same kind. It is not compiled.
+
+    Raises:
+        ValueError: if the model is not built or a layer cannot be rebuilt; the message names it.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_overparam import FactoredDense, collapse
+    >>> model = keras.Sequential([keras.Input((8,)), FactoredDense(4, depth=3)])
+    >>> model.count_params(), collapse(model).count_params()
+    (68, 36)
+    """
+    return _convert(
+        model, _Copier(lambda layer: isinstance(layer, FactoredKernel), _collapsed), report
+    )
+
+
+def _chooser(layers):
+    """A function from a layer to whether it is chosen."""
+    if layers is None:
+        return lambda _: True
+    if isinstance(layers, (list, tuple)):
+        choosers = [_chooser(item) for item in layers]
+        return lambda layer: any(chosen(layer) for chosen in choosers)
+    if isinstance(layers, str):
+        return lambda layer: re.search(layers, layer.name) is not None
+    if isinstance(layers, type):
+        return lambda layer: isinstance(layer, layers)
+    if callable(layers):
+        return layers
+    raise ValueError(
+        "`layers` must be None, a class of layers, a regular expression, a function from a layer "
+        f"to a boolean, or a list of those. Received: layers={layers!r}"
+    )
+
+
+def _factored(layer, depth, width, factorization):
+    """The factored layer that computes what a stock layer does."""
+    if getattr(layer, "lora_enabled", False) or getattr(layer, "quantization_mode", None):
+        raise ValueError(
+            f"The layer {layer.name!r} has LoRA weights or is quantized, which its factors could "
+            "not keep. Merge or undo that first, or leave the layer out by `layers`."
+        )
+    own = {"depth": depth, "width": width, "factorization": factorization}
+    config = {k: v for k, v in layer.get_config().items() if k != "quantization_config"}
+    try:
+        factored = FACTORED[type(layer)].from_config(config | own)
+    except ValueError as error:
+        raise ValueError(f"The layer {layer.name!r} cannot be factored: {error}") from error
+    with _name_scopes(layer):
+        factored.build(layer.get_build_config()["input_shape"])
+    kernel = np.asarray(ops.convert_to_numpy(layer.kernel), "float64")
+    factored.set_kernel(kernel)
+    if layer.bias is not None:
+        factored.bias.assign(layer.bias)
+    if width is not None and depth > 1:
+        matrix = kernel.transpose(factored._axes).reshape(factored.factors[0].shape[0], -1)
+        narrowest = min(factor.shape[-1] for factor in factored.factors[:-1])
+        error = float(truncation_error(matrix, narrowest, relative=True))
+        if error > TRUNCATED_ABOVE:
+            warnings.warn(
+                f"The layer {layer.name!r} does not compute the same: its kernel loses {error:.1e} "
+                f"of its norm at width {narrowest}. Use width=None to keep it.",
+                stacklevel=5,
+            )
+    return factored
+
+
+def _collapsed(layer):
+    """The stock layer that computes what a factored layer does."""
+    product = np.linalg.norm(layer.exact_kernel())
+    norms = np.prod([np.linalg.norm(ops.convert_to_numpy(factor)) for factor in layer.factors])
+    if norms > CANCELLING_ABOVE * product > 0:
+        warnings.warn(
+            f"The norms of the factors of {layer.name!r} multiply to {norms / product:.1e} times "
+            "the norm of their product, which magnifies the rounding of its outputs by as much. "
+            "The collapsed layer, multiplied in float64, may differ by that.",
+            stacklevel=5,
+        )
+    with _name_scopes(layer):
+        return layer.collapse()
+
+
+def _convert(model, copier, report):
+    if not isinstance(model, keras.layers.Layer):
+        raise ValueError(f"`model` must be a Keras model or layer. Received: {type(model)}")
+    if not model.built:
+        raise ValueError(
+            f"The model {model.name!r} has no weights yet. Call it on data, or build it, first."
+        )
+    new = copier.copy_all(model)
+    if report is not None:
+        report(_table(copier.replaced, _largest_difference(model, new)))
+    return new
+
+
+class _Copier:
+    """Copies a layer and all that it contains, and converts the chosen layers on the way.
+
+    Args:
+        chosen: function from a layer to a boolean.
+        converted: function from a chosen layer to the one that takes its place.
+
+    Attributes:
+        replaced: list of pairs (original, converted).
+    """
+
+    def __init__(self, chosen, converted):
+        self.chosen = chosen
+        self.converted = converted
+        self.copies = {}  # by identity: what is shared stays shared
+        self.shared = set()  # identities of the layers that several layers hold
+        self.pairs = []  # outer layers before inner ones
+        self.replaced = []
+
+    def copy_all(self, model):
+        """Copy of a model, trainable where the model is."""
+        held = [inner for holder in _all_layers(model) for inner in map(id, holder._layers)]
+        self.shared = {inner for inner, count in collections.Counter(held).items() if count > 1}
+        copy = self.copy(model)
+        for original, copied in self.pairs:  # from the outside in: the setting reaches the inside
+            copied.trainable = original.trainable
+        return copy
+
+    def copy(self, layer):
+        """Copy of one layer, the same one for the same layer."""
+        if not isinstance(layer, keras.layers.Layer):  # an operation of a functional model
+            return type(layer).from_config(layer.get_config())
+        if id(layer) not in self.copies:
+            place = len(self.pairs)
+            if layer.built and self.chosen(layer):
+                copy = self.converted(layer)
+                self.replaced.append((layer, copy))
+            elif _is_graph(layer):
+                copy = self._graph(layer)
+            else:
+                copy = self._composite(layer)
+            self.copies[id(layer)] = copy
+            self.pairs.insert(place, (layer, copy))
+        return self.copies[id(layer)]
+
+    def _graph(self, model):
+        if not type(model).__module__.startswith("keras."):
+            warnings.warn(
+                f"The copy of {model.name!r} is a plain keras.Model: what the class "
+                f"{type(model).__name__} adds to a functional model is not kept.",
+                stacklevel=5,
+            )
+        if isinstance(model, keras.Sequential):
+            return keras.models.clone_model(model, clone_function=self.copy)
+        names = {
+            id(layer.output): layer.name
+            for layer in model.layers
+            if isinstance(layer, keras.layers.InputLayer)
+        }
+        inputs = keras.tree.map_structure(
+            lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=names.get(id(x))),
+            model.input,
+        )
+        return keras.models.clone_model(model, inputs, clone_function=self.copy)
+
+    def _composite(self, layer):
+        """Copy of a layer from its configuration, in which the layers that it holds are replaced.
+
+        A layer that changes nowhere is taken as it is rebuilt.
+        """
+        copy = _rebuilt(layer)
+        counterparts = list(zip(layer._layers, copy._layers, strict=True))
+        changing = [pair for pair in counterparts if self._changes(pair[0])]
+        for inner, rebuilt in counterparts:
+            if (inner, rebuilt) not in changing:
+                rebuilt.set_weights(inner.get_weights())
+                self.pairs += zip(_all_layers(inner), _all_layers(rebuilt), strict=True)
+        for own in ("_trainable_variables", "_non_trainable_variables"):
+            for variable, value in zip(getattr(copy, own), getattr(layer, own), strict=True):
+                variable.assign(value)
+        if changing:
+            _swap(copy, {id(rebuilt): self.copy(inner) for inner, rebuilt in changing})
+            if not _is_told_by_its_configuration(copy):
+                copy.get_config = _Untold(copy.name, [inner.name for inner, _ in changing])
+        return copy
+
+    def _changes(self, layer):
+        """Whether a layer contains something that is converted, or that others hold too."""
+        return any(
+            id(inner) in self.shared or (inner.built and self.chosen(inner))
+            for inner in _all_layers(layer)
+        )
+
+
+class _Untold:
+    """In place of a `get_config` that would describe another layer, and saving lose the factors."""
+
+    def __init__(self, name, factored):
+        self.name = name
+        self.factored = factored
+
+    def __call__(self):
+        raise ValueError(
+            f"The layer {self.name!r} makes {', '.join(map(repr, self.factored))} itself, so its "
+            "configuration cannot say that they are factored. Save the model's weights "
+            "(save_weights) and overparameterize again before loading them, or collapse() the "
+            "model and save that."
+        )
+
+
+def _is_graph(layer):
+    """Whether a model is sequential or functional: made of calls of layers that can be redone."""
+    return isinstance(layer, keras.Sequential) or (
+        isinstance(layer, keras.Model) and hasattr(layer, "operations")
+    )
+
+
+def _rebuilt(layer):
+    """A layer from the configuration of another, with weights of its own."""
+    try:
+        copy = type(layer).from_config(type(layer).get_config(layer))
+    except Exception as error:  # whatever a user's class raises
+        raise ValueError(
+            f"The layer {layer.name!r} of the class {type(layer).__name__} cannot be made from its "
+            f"configuration: {error} Give the class a get_config that holds its arguments."
+        ) from error
+    _rename(layer, copy)
+    build_config = layer.get_build_config()
+    if layer.built and build_config:
+        with _name_scopes(layer), warnings.catch_warnings():  # of a failure, which is found below
+            warnings.simplefilter("ignore")
+            copy.build_from_config(build_config)
+    alike = len(layer._layers) == len(copy._layers) and all(
+        [variable.shape for variable in getattr(layer, own)]
+        == [variable.shape for variable in getattr(copy, own)]
+        for own in ("_trainable_variables", "_non_trainable_variables")
+    )
+    if not alike:
+        raise ValueError(
+            f"The layer {layer.name!r} of the class {type(layer).__name__}, made anew from its "
+            "configuration, has other weights or layers than the given one. Let its get_config and "
+            "build make all of them."
+        )
+    copy.built = layer.built  # Keras builds what a subclassed model holds, not the model
+    return copy
+
+
+@contextlib.contextmanager
+def _name_scopes(layer):
+    """Scopes in which a layer of the same name gives its variables the paths of this one's."""
+    with contextlib.ExitStack() as scopes:
+        for name in (layer.path or "").split("/")[:-1]:
+            scopes.enter_context(keras.name_scope(name))
+        yield
+
+
+def _rename(layer, copy):
+    """Give the layers that a layer's constructor makes the names of those it made before."""
+    copy.name = layer.name
+    for inner, rebuilt in zip(layer._layers, copy._layers, strict=False):
+        _rename(inner, rebuilt)
+
+
+def _swap(layer, replacements):
+    """Put other layers in the place of some that a layer holds in its attributes.
+
+    Args:
+        layer: a built layer, which must be opened for it.
+        replacements: dictionary from the identities of the old ones to the new ones.
+    """
+    before = list(layer._layers)
+    layer._tracker.unlock()
+    try:
+        for name, value in list(vars(layer).items()):
+            if name not in NOT_HELD:
+                new = _substituted(value, replacements)
+                if new is not value:
+                    setattr(layer, name, new)
+        missing = [new.name for new in replacements.values() if new not in layer._layers]
+        for inner in before:
+            if id(inner) in replacements:
+                layer._tracker.untrack(inner)
+    finally:
+        layer._tracker.lock()
+    if missing:
+        raise ValueError(
+            f"The layer {layer.name!r} does not hold {', '.join(missing)} in an attribute, a list, "
+            "a tuple or a dictionary, so that it cannot be replaced. Leave it out by `layers`."
+        )
+    layer._layers[:] = [replacements.get(id(inner), inner) for inner in before]  # weights' order
+
+
+def _substituted(value, replacements):
+    """A value with some layers replaced; the same object if it has none of them."""
+    if isinstance(value, keras.layers.Layer):
+        return replacements.get(id(value), value)
+    if isinstance(value, dict):
+        new = {key: _substituted(item, replacements) for key, item in value.items()}
+        return new if any(new[key] is not item for key, item in value.items()) else value
+    if isinstance(value, (list, tuple)):
+        new = [_substituted(item, replacements) for item in value]
+        if all(a is b for a, b in zip(new, value, strict=True)):
+            return value
+        return type(value)(*new) if hasattr(value, "_fields") else type(value)(new)
+    return value
+
+
+def _is_told_by_its_configuration(layer):
+    """Whether a layer made from its configuration has the weights of this one."""
+    try:
+        again = type(layer).from_config(layer.get_config())
+        if again.built or layer.get_build_config():
+            again.build_from_config(layer.get_build_config())
+    except Exception:  # whatever a user's class raises
+        return False
+    return [w.shape for w in again.weights] == [w.shape for w in layer.weights]
+
+
+def _all_layers(layer):
+    """A layer and all layers in it, each once."""
+    found = {}
+
+    def visit(layer):
+        if id(layer) not in found:
+            found[id(layer)] = layer
+            for inner in layer._layers:
+                visit(inner)
+
+    visit(layer)
+    return list(found.values())
+
+
+def _table(replaced, difference):
+    """The converted layers as a text."""
+    lines = [("layer", "from", "to", "kernel", "factors", "parameters")]
+    for old, new in replaced:
+        factored = new if isinstance(new, FactoredKernel) else old
+        inputs, *hidden, outputs = chain_sizes(factored.factors)
+        lines.append(
+            (
+                old.name,
+                type(old).__name__,
+                type(new).__name__,
+                f"{inputs}×{outputs}",
+                "·".join(map(str, (inputs, *hidden, outputs))),
+                f"{old.count_params():,} → {new.count_params():,}",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    rows = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
+    if difference is None:
+        last = "Outputs were not compared: the model could not be called on random inputs."
+    else:
+        last = (
+            f"Largest difference of the outputs for random inputs: {difference:.1e} of the largest."
+        )
+    return "\n".join([*rows, last])
+
+
+def _largest_difference(model, new):
+    """Largest difference of the outputs for random inputs, over the largest output; or `None`."""
+    try:
+        inputs = _random_inputs(model)
+        expected, found = (
+            [ops.convert_to_numpy(y) for y in keras.tree.flatten(each(inputs, training=False))]
+            for each in (model, new)
+        )
+    except Exception:  # a user's call may want anything
+        return None
+    largest = max(np.abs(y).max() for y in expected)
+    difference = max(np.abs(a - b).max() for a, b in zip(expected, found, strict=True))
+    return float(difference / largest) if largest else float(difference)
+
+
+def _random_inputs(model):
+    rng = np.random.default_rng(0)
+
+    def sample(shape, dtype="float32"):
+        shape = [2 if index == 0 else size or 32 for index, size in enumerate(shape)]
+        if "int" in dtype:
+            return rng.integers(0, 2, shape).astype(dtype)
+        return rng.standard_normal(shape).astype(dtype)
+
+    if _is_graph(model):
+        return keras.tree.map_structure(lambda x: sample(x.shape, x.dtype), model.input)
+    return sample(model.get_build_config()["input_shape"])

@@ -1,0 +1,290 @@
+"""What every layer with a factored kernel has in common."""
+
+import math
+import numbers
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_overparam.checks import positive_integer
+from keras_overparam.factorization import (
+    balanced_factors,
+    chain_product,
+    chain_sizes,
+    hidden_widths,
+    identity_factors,
+    product_squared_norm,
+)
+from keras_overparam.layers.starts import factor_initializers
+
+FACTORIZATIONS = ("balanced", "independent", "identity")
+
+
+class FactoredKernel(keras.layers.Layer):
+    """Base of the layers whose kernel, as a matrix, is trained as `K = A1 @ A2 @ … @ AN`.
+
+    A subclass names the stock layer that it stands for, and says which of a kernel's axes are the
+    matrix's rows. Stock layers that make their kernel by `add_weight(name="kernel", …)` get factors
+    in its place.
+
+    Args:
+        depth: number of factors, N ≥ 1.
+        width: sizes between the factors, see `FactoredLinear`.
+        factorization: "balanced", "independent" or "identity", see `FactoredLinear`.
+        factor_regularizer: regularizer of each factor.
+        kernel_regularizer: regularizer of the product.
+        kernel_constraint: not supported, kept so that the reason can be given.
+        lora_rank, lora_alpha, quantization_config: not supported before `collapse()`.
+        **kwargs: those of the stock layer.
+    """
+
+    stock = None  # the class of layer that it collapses to
+
+    def __init__(
+        self,
+        *args,
+        depth=2,
+        width=None,
+        factorization="balanced",
+        factor_regularizer=None,
+        kernel_regularizer=None,
+        kernel_constraint=None,
+        lora_rank=None,
+        lora_alpha=None,
+        quantization_config=None,
+        **kwargs,
+    ):
+        depth = positive_integer("depth", depth)
+        width = _checked_width(width, depth)
+        if factorization not in FACTORIZATIONS:
+            raise ValueError(
+                f"`factorization` must be one of {', '.join(map(repr, FACTORIZATIONS))}. "
+                f"Received: factorization={factorization!r}"
+            )
+        if kernel_constraint is not None:
+            raise ValueError(
+                "`kernel_constraint` is not supported: projecting the product of the factors onto "
+                "a constraint does not say how to move the factors. Use `kernel_regularizer`, or "
+                "collapse() to a stock layer first. "
+                f"Received: kernel_constraint={kernel_constraint}"
+            )
+        _refuse_on_factors(
+            lora_rank=lora_rank, lora_alpha=lora_alpha, quantization_config=quantization_config
+        )
+        super().__init__(*args, **kwargs)
+        self.depth = depth
+        self.width = width
+        self.factorization = factorization
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.factor_regularizer = keras.regularizers.get(factor_regularizer)
+
+    def add_weight(self, *args, name=None, **kwargs):
+        """As in `keras.layers.Layer`, but for a stock layer's kernel, which becomes factors."""
+        if name != "kernel":
+            return super().add_weight(*args, name=name, **kwargs)
+        self._add_factors(kwargs["shape"], kwargs["initializer"])
+        return None
+
+    def _add_factors(self, kernel_shape, initializer):
+        """Create the factors of a kernel of that shape."""
+        self._kernel_shape = tuple(kernel_shape)
+        rows = self._row_axes()
+        self._axes = (*rows, *(axis for axis in range(len(kernel_shape)) if axis not in rows))
+        inputs = math.prod(self._kernel_shape[axis] for axis in rows)
+        outputs = math.prod(self._kernel_shape) // inputs
+        sizes = hidden_widths(inputs, outputs, self.depth, self.width)
+
+        def sample(_, dtype=None):
+            return self._as_matrix(initializer(self._kernel_shape, dtype=dtype))
+
+        each = getattr(self, "kernel_initializer", initializer)
+        initializers = factor_initializers(self.factorization, each, sizes, sample)
+        # No autocast: the product is multiplied in full precision and rounded once.
+        self._factors = [
+            super(FactoredKernel, self).add_weight(
+                name=f"factor_{index + 1}",
+                shape=sizes[index : index + 2],
+                initializer=initializer,
+                regularizer=self.factor_regularizer if index else self._first_regularizer(),
+                autocast=False,
+            )
+            for index, initializer in enumerate(initializers)
+        ]
+
+    def _row_axes(self):
+        """Axes of the kernel that are the rows of its matrix: all but the last."""
+        return tuple(range(len(self._kernel_shape) - 1))
+
+    def _as_matrix(self, kernel):
+        permuted = ops.transpose(kernel, self._axes)
+        rows = math.prod(self._kernel_shape[axis] for axis in self._row_axes())
+        return ops.reshape(permuted, (rows, -1))
+
+    def _as_kernel(self, matrix):
+        permuted = ops.reshape(matrix, [self._kernel_shape[axis] for axis in self._axes])
+        return ops.transpose(permuted, np.argsort(self._axes).tolist())
+
+    @property
+    def factors(self):
+        """List of the N variables `A1, …, AN`."""
+        if not self.built:
+            raise AttributeError(f"Build {self.name!r} (call it once) before accessing `factors`.")
+        return list(self._factors)
+
+    @property
+    def kernel(self):
+        """The product `A1 @ … @ AN` in the shape of the stock layer's kernel, at least float32."""
+        return self._as_kernel(self._product(self.factors))
+
+    @kernel.setter
+    def kernel(self, _):  # a stock layer assigns what `add_weight` gave it
+        pass
+
+    def _product(self, factors):
+        return chain_product(self._in_full_precision(factors))
+
+    def _in_full_precision(self, factors):
+        dtype = "float64" if self.variable_dtype == "float64" else "float32"
+        return [ops.cast(factor, dtype) for factor in factors]
+
+    def _cast_kernel(self):
+        return ops.cast(self.kernel, self.compute_dtype)
+
+    def _first_regularizer(self):
+        """The product's regularizer hangs on the first factor: counted once, as a stock one is."""
+        return self.factor_regularizer if self.kernel_regularizer is None else self._penalty
+
+    def _penalty(self, first_factor):
+        if type(self.kernel_regularizer) is keras.regularizers.L2:  # needs no product
+            squared_norm = product_squared_norm(self._in_full_precision(self.factors))
+            penalty = self.kernel_regularizer.l2 * squared_norm
+        else:
+            penalty = self.kernel_regularizer(self.kernel)
+        if self.factor_regularizer is not None:
+            penalty = penalty + self.factor_regularizer(first_factor)
+        return penalty
+
+    def set_kernel(self, kernel):
+        """Split a kernel into factors and take them: the layer then computes what it does.
+
+        The split is that of `factorization`; factors that would start independent are balanced.
+
+        Args:
+            kernel: array of the shape of the stock layer's kernel. If its rank exceeds a width, the
+                nearest kernel of that rank is taken.
+
+        Raises:
+            ValueError: if the layer is not built, or for another shape.
+
+        Example:
+
+        >>> import numpy as np
+        >>> from keras_overparam import FactoredDense
+        >>> layer = FactoredDense(3)
+        >>> layer.build((None, 3))
+        >>> layer.set_kernel(np.diag([4.0, 1.0, 0.0]))
+        >>> np.asarray(layer.factors[0]).round(6).max()
+        np.float32(2.0)
+        """
+        if not self.built:
+            raise ValueError(f"Build {self.name!r} (call it once) before setting its kernel.")
+        kernel = np.asarray(kernel, "float64")
+        if kernel.shape != self._kernel_shape:
+            raise ValueError(
+                f"The kernel of {self.name!r} has shape {self._kernel_shape}. "
+                f"Received: {kernel.shape}"
+            )
+        matrix = kernel.transpose(self._axes).reshape(self._factors[0].shape[0], -1)
+        split = identity_factors if self.factorization == "identity" else balanced_factors
+        widths = chain_sizes(self._factors)[1:-1]
+        for factor, value in zip(self._factors, split(matrix, self.depth, widths), strict=True):
+            factor.assign(value)
+
+    def exact_kernel(self):
+        """The product in the shape of the stock layer's kernel, multiplied in float64 by NumPy.
+
+        Returns:
+            NumPy array.
+        """
+        factors = [np.asarray(ops.convert_to_numpy(f), "float64") for f in self.factors]
+        permuted = chain_product(factors).reshape([self._kernel_shape[a] for a in self._axes])
+        return permuted.transpose(np.argsort(self._axes))
+
+    def collapse(self):
+        """The stock layer that computes the same function.
+
+        The product is multiplied in float64. `kernel_regularizer` goes along, `factor_regularizer`
+        has no counterpart and does not.
+
+        Returns:
+            A built layer of the class `stock` and of the same name, with weights of its own.
+
+        Raises:
+            ValueError: if the layer is not built.
+        """
+        if not self.built:
+            raise ValueError(f"Build {self.name!r} (call it once) before collapsing it.")
+        layer = self.stock.from_config(self._stock_config())
+        layer.build(self._stock_build_shape())
+        bias = getattr(self, "bias", None)
+        rest = [] if bias is None else [ops.convert_to_numpy(bias)]
+        layer.set_weights([self.exact_kernel(), *rest])
+        return layer
+
+    def _stock_build_shape(self):
+        return self.get_build_config()["input_shape"]
+
+    def _stock_config(self):
+        own = ("depth", "width", "factorization", "factor_regularizer")
+        return {k: v for k, v in self.get_config().items() if k not in own}
+
+    def enable_lora(self, rank, *args, **kwargs):
+        """Not supported: `collapse()` the layer and use the stock one."""
+        _refuse_on_factors(lora_rank=rank)
+
+    def quantize(self, mode=None, *args, **kwargs):
+        """Not supported: `collapse()` the layer and use the stock one."""
+        _refuse_on_factors(quantize=mode)
+
+    def save_own_variables(self, store):
+        """Save the layer's variables, factors as such."""
+        keras.layers.Layer.save_own_variables(self, store)
+
+    def load_own_variables(self, store):
+        """Load the layer's variables."""
+        keras.layers.Layer.load_own_variables(self, store)
+
+    def get_config(self):
+        """Arguments of the constructor, serializable."""
+        serialize = keras.saving.serialize_keras_object
+        config = super().get_config() | {
+            "depth": self.depth,
+            "width": self.width,
+            "factorization": self.factorization,
+            "kernel_regularizer": serialize(self.kernel_regularizer),
+            "factor_regularizer": serialize(self.factor_regularizer),
+        }
+        unsupported = ("kernel_constraint", "lora_rank", "lora_alpha", "quantization_config")
+        return {k: v for k, v in config.items() if k not in unsupported}
+
+
+def _refuse_on_factors(**arguments):
+    for name, value in arguments.items():
+        if value is not None:
+            raise ValueError(
+                f"`{name}` is not supported on factors: collapse() the layer and use the "
+                f"resulting stock layer. Received: {name}={value}"
+            )
+
+
+def _checked_width(width, depth):
+    """None, an int, or a list of `depth − 1` ints (a list, as JSON gives it back)."""
+    if width is None or isinstance(width, numbers.Integral):
+        return width if width is None else positive_integer("width", width)
+    if not isinstance(width, (list, tuple)) or len(width) != depth - 1:
+        raise ValueError(
+            "`width` must be None, a positive integer or one positive integer for each of the "
+            f"depth − 1 = {depth - 1} hidden layers. Received: width={width!r}"
+        )
+    return [positive_integer("width", value) for value in width]
