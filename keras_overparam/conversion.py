@@ -174,8 +174,9 @@ def _factored(layer, depth, width, factorization):
     config = {k: v for k, v in layer.get_config().items() if k != "quantization_config"}
     try:
         factored = FACTORED[type(layer)].from_config(config | own)
-    except ValueError as error:
-        raise ValueError(f"The layer {layer.name!r} cannot be factored: {error}") from error
+    except (TypeError, ValueError) as error:  # Keras wraps what a constructor raises
+        reason = error.__context__ or error
+        raise ValueError(f"The layer {layer.name!r} cannot be factored: {reason}") from error
     with _name_scopes(layer):
         factored.build(layer.get_build_config()["input_shape"])
     kernel = np.asarray(ops.convert_to_numpy(layer.kernel), "float64")
@@ -269,12 +270,6 @@ class _Copier:
         return self.copies[id(layer)]
 
     def _graph(self, model):
-        if not type(model).__module__.startswith("keras."):
-            warnings.warn(
-                f"The copy of {model.name!r} is a plain keras.Model: what the class "
-                f"{type(model).__name__} adds to a functional model is not kept.",
-                stacklevel=5,
-            )
         if isinstance(model, keras.Sequential):
             return keras.models.clone_model(model, clone_function=self.copy)
         names = {
@@ -286,7 +281,14 @@ class _Copier:
             lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=names.get(id(x))),
             model.input,
         )
-        return keras.models.clone_model(model, inputs, clone_function=self.copy)
+        copy = keras.models.clone_model(model, inputs, clone_function=self.copy)
+        if type(copy) is not type(model):
+            warnings.warn(
+                f"The copy of {model.name!r} is a plain functional model: what the class "
+                f"{type(model).__name__} adds to it is not kept.",
+                stacklevel=5,
+            )
+        return copy
 
     def _composite(self, layer):
         """Copy of a layer from its configuration, in which the layers that it holds are replaced.
@@ -373,8 +375,10 @@ def _rebuilt(layer):
 @contextlib.contextmanager
 def _name_scopes(layer):
     """Scopes in which a layer of the same name gives its variables the paths of this one's."""
+    names = (layer.path or layer.name).split("/")
+    opens_its_own = not getattr(layer.build, "_is_default", False)
     with contextlib.ExitStack() as scopes:
-        for name in (layer.path or "").split("/")[:-1]:
+        for name in names[:-1] if opens_its_own else names:
             scopes.enter_context(keras.name_scope(name))
         yield
 

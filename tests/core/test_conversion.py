@@ -1,0 +1,335 @@
+"""overparameterize and collapse: the same function, there and back, for models of every kind."""
+
+import re
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from keras_overparam import (
+    FactoredConv2D,
+    FactoredDense,
+    FactoredEinsumDense,
+    balancedness_gap,
+    collapse,
+    overparameterize,
+)
+from keras_overparam.layers import FactoredKernel
+
+RNG = np.random.default_rng(0)
+
+
+def numpy(tensor):
+    return ops.convert_to_numpy(tensor)
+
+
+def nested():
+    """A functional model that calls a model within it twice, and shares a frozen layer with it."""
+    shared = layers.Dense(8, name="shared")
+    inside = keras.Input((8,), name="inside")
+    inner = keras.Model(inside, layers.Dense(8, "relu", name="last")(shared(inside)), name="inner")
+    x = keras.Input((8,), name="features")
+    y = inner(ops.relu(shared(inner(x))) + 1)
+    model = keras.Model(x, layers.Dense(3, name="head", kernel_regularizer="l2")(y), name="nested")
+    shared.trainable = False
+    return model, RNG.normal(size=(4, 8)).astype("float32")
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Subclassed(keras.Model):
+    """Layers in an attribute under two names, a list and a dictionary; one of them frozen."""
+
+    def __init__(self, units=7, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.first = layers.Dense(9)
+        self.alias = self.first
+        self.middle = [layers.Dense(units), layers.Dropout(0.5)]
+        self.ends = {"mean": layers.Dense(5), "scale": layers.BatchNormalization()}
+        self.middle[0].trainable = False
+
+    def call(self, x, training=False):
+        x = self.middle[1](self.middle[0](self.first(x)), training=training)
+        return self.ends["scale"](self.ends["mean"](x), training=training)
+
+
+def subclassed():
+    model, x = Subclassed(), RNG.normal(size=(4, 8)).astype("float32")
+    model(x)
+    return model, x
+
+
+def transformer():
+    x = keras.Input((5, 12))
+    y = layers.LayerNormalization()(layers.MultiHeadAttention(2, 6, name="attention")(x, x) + x)
+    z = layers.Dense(12)(layers.Dense(24, "gelu")(y))
+    model = keras.Model(x, layers.LayerNormalization()(y + z))
+    return model, RNG.normal(size=(2, 5, 12)).astype("float32")
+
+
+def wrapped():
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 3)),
+            layers.Conv2D(5, 3, activation="relu"),
+            layers.DepthwiseConv2D(3),
+            layers.Reshape((4, 5)),
+            layers.TimeDistributed(layers.Dense(4)),
+            layers.Flatten(),
+            layers.Dense(2, dtype="float32"),
+        ]
+    )
+    return model, RNG.normal(size=(2, 6, 6, 3)).astype("float32")
+
+
+MODELS = [nested, subclassed, transformer, wrapped]
+
+
+def relative_difference(found, expected):
+    found, expected = numpy(found), numpy(expected)
+    return np.abs(found - expected).max() / np.abs(expected).max()
+
+
+def factored_layers(model):
+    found, ahead = [], [model]
+    while ahead:
+        layer = ahead.pop()
+        found += [layer] if isinstance(layer, FactoredKernel) and layer not in found else []
+        ahead += layer._layers
+    return found
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+@pytest.mark.parametrize("make", MODELS)
+def test_there_and_back_without_changing_the_function(make, depth):
+    model, x = make()
+    model.set_weights([RNG.normal(size=w.shape) ** 2 / 3 for w in model.get_weights()])
+    before = [w.copy() for w in model.get_weights()]
+    expected = model(x)
+    deep = overparameterize(model, depth)
+    assert relative_difference(deep(x), expected) < 1e-5
+    assert deep.count_params() > model.count_params()
+    for layer in factored_layers(deep):
+        assert float(balancedness_gap([ops.convert_to_tensor(f) for f in layer.factors])) < 1e-4
+    flat = collapse(deep)
+    assert relative_difference(flat(x), expected) < 1e-5
+    assert not factored_layers(flat)
+    assert flat.count_params() == model.count_params()
+    assert [w.path for w in flat.weights] == [w.path for w in model.weights]
+    assert [w.trainable for w in flat.weights] == [w.trainable for w in model.weights]
+    for value, original in zip(flat.get_weights(), before, strict=True):
+        np.testing.assert_allclose(value, original, atol=1e-5 * max(np.abs(original).max(), 1))
+    for value, original in zip(model.get_weights(), before, strict=True):  # untouched
+        np.testing.assert_array_equal(value, original)
+    again = collapse(flat)  # of no effect
+    for value, other in zip(again.get_weights(), flat.get_weights(), strict=True):
+        np.testing.assert_array_equal(value, other)
+
+
+def test_shared_layers_stay_shared_and_frozen_ones_frozen():
+    model, _ = nested()
+    deep = overparameterize(model)
+    inner = deep.get_layer("inner")
+    assert deep.get_layer("shared") is inner.get_layer("shared")
+    assert isinstance(deep.get_layer("shared"), FactoredDense)
+    assert not deep.get_layer("shared").trainable
+    assert deep.get_layer("head").trainable and inner.get_layer("last").trainable
+    assert [layer.name for layer in deep.layers] == [layer.name for layer in model.layers]
+    assert deep.name == "nested"
+    model, _ = subclassed()
+    deep = overparameterize(model)
+    assert deep.alias is deep.first and isinstance(deep.first, FactoredDense)
+    assert [layer.name for layer in deep._layers] == [layer.name for layer in model._layers]
+    assert not deep.middle[0].trainable and deep.first.trainable
+
+
+def test_a_layer_that_two_layers_hold_stays_one():
+    @keras.saving.register_keras_serializable(package="tests")
+    class Holder(layers.Layer):
+        def __init__(self, inner, **kwargs):
+            super().__init__(**kwargs)
+            self.inner = inner
+
+        def build(self, input_shape):
+            if not self.inner.built:
+                self.inner.build(input_shape)
+
+        def call(self, x):
+            return self.inner(x)
+
+        def get_config(self):
+            return super().get_config() | {"inner": layers.serialize(self.inner)}
+
+        @classmethod
+        def from_config(cls, config):
+            return cls(layers.deserialize(config.pop("inner")), **config)
+
+    dense = layers.Dense(4)
+    model = keras.Sequential(
+        [keras.Input((4,)), Holder(dense), Holder(dense), layers.Dense(4, name="other")]
+    )
+    for chosen, kind in (("other", layers.Dense), (None, FactoredDense)):
+        deep = overparameterize(model, layers=chosen)
+        assert deep.layers[0].inner is deep.layers[1].inner
+        assert type(deep.layers[0].inner) is kind
+        assert len(collapse(deep).weights) == len(model.weights)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "names"),
+    [
+        (layers.Conv2D, {"stem"}),
+        ("^he", {"head"}),
+        (lambda layer: layer.name == "body", {"body"}),
+        (["head", layers.Conv2D], {"stem", "head"}),
+    ],
+)
+def test_which_layers(chosen, names):
+    model = keras.Sequential(
+        [
+            keras.Input((5, 5, 2)),
+            layers.Conv2D(3, 3, name="stem"),
+            layers.Flatten(),
+            layers.Dense(4, name="body"),
+            layers.Dense(2, name="head"),
+        ]
+    )
+    deep = overparameterize(model, layers=chosen)
+    assert {layer.name for layer in factored_layers(deep)} == names
+    assert isinstance(deep.get_layer("stem"), FactoredConv2D) == ("stem" in names)
+
+
+def test_attention_is_factored_from_within_and_says_that_it_cannot_be_saved(tmp_path):
+    model, x = transformer()
+    deep = overparameterize(model)
+    attention = deep.get_layer("attention")
+    assert isinstance(attention._query_dense, FactoredEinsumDense)
+    with pytest.raises(ValueError, match=r"attention.*query.*save_weights"):
+        deep.save(tmp_path / "model.keras")
+    deep.save_weights(tmp_path / "model.weights.h5")
+    other = overparameterize(transformer()[0])
+    other.load_weights(tmp_path / "model.weights.h5")
+    assert relative_difference(other(x), deep(x)) == 0
+    flat = collapse(deep)
+    flat.save(tmp_path / "model.keras")
+    assert relative_difference(keras.models.load_model(tmp_path / "model.keras")(x), flat(x)) == 0
+
+
+def test_a_factored_model_is_saved_and_loaded(tmp_path):
+    """(A model that shares a layer with one within it is not: Keras 3.15 cannot load such.)"""
+    inner, x = wrapped()
+    outer = keras.Sequential([keras.Input(x.shape[1:]), inner, layers.Dense(3)])
+    for model in (inner, outer):
+        deep = overparameterize(model, 3)
+        deep.save(tmp_path / "model.keras")
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+        assert relative_difference(loaded(x), deep(x)) == 0
+
+
+def test_training_the_converted_model_and_collapsing_it():
+    model, x = wrapped()
+    deep = overparameterize(model)
+    deep.compile(keras.optimizers.SGD(0.01), loss="mse")
+    deep.fit(np.repeat(x, 8, 0), np.ones((16, 2)), batch_size=4, epochs=12, verbose=0)
+    assert relative_difference(deep(x), model(x)) > 1e-3
+    assert relative_difference(collapse(deep)(x), deep(x)) < 1e-5
+
+
+def test_too_narrow_a_width_is_said():
+    model, _ = wrapped()
+    with pytest.warns(UserWarning, match="loses"):
+        deep = overparameterize(model, width=1, layers=layers.Conv2D)
+    assert deep.layers[0].factors[0].shape[-1] == 1
+
+
+def test_unbalanced_factors_are_said():
+    model = keras.Sequential([keras.Input((3,)), FactoredDense(3)])
+    large = 1e4 * np.array([[1.0, 1, 0], [0, 0, 0], [0, 0, 0]])
+    cancelling = np.array([[1, 0, 0], [-1 + 1e-6, 0, 0], [0, 0, 0]])
+    model.set_weights([large, cancelling, np.zeros(3)])
+    with pytest.warns(UserWarning, match="magnifies"):
+        collapse(model)
+
+
+def test_report():
+    texts = []
+    deep = overparameterize(nested()[0], depth=3, report=texts.append)
+    collapse(deep, report=texts.append)
+    there, back = texts
+    assert re.search(r"head +Dense +FactoredDense +8×3 +8·3·3·3 +27 → 45", there)
+    assert re.search(r"head +FactoredDense +Dense +8×3 +8·3·3·3 +45 → 27", back)
+    for text in texts:
+        assert float(re.search(r"inputs: (\S+) of the largest", text).group(1)) < 1e-5
+
+
+class Unconfigured(keras.Model):
+    """Cannot be made again: what it takes is no configuration."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+        self.dense = layers.Dense(2)
+
+    def call(self, x):
+        return self.function(self.dense(x))
+
+
+class Hidden(keras.Model):
+    """Has more layers than its configuration says."""
+
+    def __init__(self, more=0):
+        super().__init__()
+        self.steps = [layers.Dense(2) for _ in range(1 + more)]
+
+    def call(self, x):
+        for step in self.steps:
+            x = step(x)
+        return x
+
+    def get_config(self):
+        return {}
+
+
+def test_refusals_name_the_layer_and_leave_the_model_as_it_was():
+    x = np.ones((2, 3), "float32")
+    unconfigured = Unconfigured(object())
+    unconfigured.function = lambda y: y
+    unconfigured(x)
+    hidden = Hidden(more=1)
+    hidden(x)
+    constrained = keras.Sequential([keras.Input((3,)), layers.Dense(2, name="a")])
+    constrained.add(layers.Dense(2, kernel_constraint="non_neg", name="b"))
+    tuned = keras.Sequential([keras.Input((3,)), layers.Dense(2, name="a")])
+    tuned.layers[0].enable_lora(1)
+    for model, message in (
+        (unconfigured, "Unconfigured"),
+        (hidden, "Hidden"),
+        (constrained, "'b'.*kernel_constraint"),
+        (tuned, "'a'.*LoRA"),
+        (keras.Sequential([layers.Dense(2)], name="empty"), "empty.*no weights"),
+        (keras.Sequential([keras.Input((3,)), layers.Flatten()]), "No layer.*Flatten"),
+        ("model", "must be a Keras model"),
+    ):
+        before = None if isinstance(model, str) else [w.copy() for w in model.get_weights()]
+        with pytest.raises(ValueError, match=message):
+            overparameterize(model)
+        if before is not None:
+            for value, original in zip(model.get_weights(), before, strict=True):
+                np.testing.assert_array_equal(value, original)
+    with pytest.raises(ValueError, match="factorization"):
+        overparameterize(constrained, factorization="independent")
+    with pytest.raises(ValueError, match="`layers`"):
+        overparameterize(constrained, layers=3)
+
+
+def test_a_functional_model_of_a_class_of_its_own_is_said_to_become_plain():
+    class Named(keras.Model):
+        def __init__(self, units):
+            x = keras.Input((3,))
+            super().__init__(x, layers.Dense(units)(x))
+
+    model = Named(2)
+    with pytest.warns(UserWarning, match="Named"):
+        deep = overparameterize(model)
+    assert not isinstance(deep, Named)
