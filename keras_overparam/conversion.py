@@ -179,10 +179,10 @@ def _factored(layer, depth, width, factorization):
         raise ValueError(f"The layer {layer.name!r} cannot be factored: {reason}") from error
     with _name_scopes(layer):
         factored.build(layer.get_build_config()["input_shape"])
-    kernel = np.asarray(ops.convert_to_numpy(layer.kernel), "float64")
+    kernel = _values(layer.kernel).astype("float64")
     factored.set_kernel(kernel)
     if layer.bias is not None:
-        factored.bias.assign(layer.bias)
+        factored.bias.assign(_values(layer.bias))
     if width is not None and depth > 1:
         matrix = kernel.transpose(factored._axes).reshape(factored.factors[0].shape[0], -1)
         narrowest = min(factor.shape[-1] for factor in factored.factors[:-1])
@@ -194,6 +194,11 @@ def _factored(layer, depth, width, factorization):
                 stacklevel=5,
             )
     return factored
+
+
+def _values(variable):
+    """A copy: on JAX a variable given to another would share its buffer, which training frees."""
+    return np.array(ops.convert_to_numpy(variable))
 
 
 def _collapsed(layer):
@@ -304,7 +309,7 @@ class _Copier:
                 self.pairs += zip(_all_layers(inner), _all_layers(rebuilt), strict=True)
         for own in ("_trainable_variables", "_non_trainable_variables"):
             for variable, value in zip(getattr(copy, own), getattr(layer, own), strict=True):
-                variable.assign(value)
+                variable.assign(_values(value))
         if changing:
             _swap(copy, {id(rebuilt): self.copy(inner) for inner, rebuilt in changing})
             if not _is_told_by_its_configuration(copy):

@@ -1,9 +1,9 @@
 """Convolutions with a factored kernel."""
 
+import math
 from itertools import pairwise
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_overparam.factorization import application_plans, chain_sizes
@@ -38,8 +38,9 @@ class _FactoredConv(FactoredKernel):
         if self.groups == 1:
             batch, *positions = self.compute_output_shape(input_shape)
             del positions[-1 if self.data_format == "channels_last" else 0]
-            rows = int(np.prod([size or 1 for size in positions])) * (batch or ASSUMED_BATCH)
-            boundaries = [plan.boundaries for plan in plans if plan.from_rows <= rows][-1]
+            known = math.prod(size for size in positions if isinstance(size, int))
+            rows = known * (batch if isinstance(batch, int) else ASSUMED_BATCH)
+            boundaries = [plan.boundaries for plan in plans if plan.from_rows <= max(rows, 1)][-1]
         return [self._product(self._factors[start:stop]) for start, stop in pairwise(boundaries)]
 
     def _as_conv_kernel(self, matrix, shape):

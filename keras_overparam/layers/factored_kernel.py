@@ -228,7 +228,7 @@ class FactoredKernel(keras.layers.Layer):
         layer = self.stock.from_config(self._stock_config())
         layer.build(self._stock_build_shape())
         bias = getattr(self, "bias", None)
-        rest = [] if bias is None else [ops.convert_to_numpy(bias)]
+        rest = [] if bias is None else [np.array(ops.convert_to_numpy(bias))]
         layer.set_weights([self.exact_kernel(), *rest])
         return layer
 

@@ -1,9 +1,9 @@
 """The deep linear map: a kernel trained as a product of factors."""
 
+import math
 from itertools import pairwise
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_overparam.checks import positive_integer
@@ -123,9 +123,10 @@ class FactoredLinear(FactoredKernel):
         plans = application_plans(chain_sizes(self._factors))
         leading = inputs.shape[:-1]
         if len(plans) == 1 or None not in leading:
-            rows = int(np.prod(leading)) if None not in leading else 1
-            plan = max(plan for plan in plans if plan.from_rows <= max(rows, 1))
-            return self._follow(plan, inputs)
+            # Where JAX asks only for the shape of the output, sizes are symbols: any order will do.
+            known = all(isinstance(size, int) for size in leading)
+            rows = max(math.prod(leading), 1) if known else 1
+            return self._follow([plan for plan in plans if plan.from_rows <= rows][-1], inputs)
         rows = ops.prod(ops.shape(inputs)[:-1])
         index = sum(ops.cast(rows >= plan.from_rows, "int32") for plan in plans[1:])
         branches = [lambda x, plan=plan: self._follow(plan, x) for plan in plans]
