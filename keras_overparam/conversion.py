@@ -76,8 +76,8 @@ def overparameterize(
     >>> from keras_overparam import collapse, overparameterize
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="head")])
     >>> deep = overparameterize(model, depth=3)
-    >>> [factor.path for factor in deep.layers[0].factors]
-    ['head/factor_1', 'head/factor_2', 'head/factor_3']
+    >>> [tuple(factor.shape) for factor in deep.get_layer("head").factors]
+    [(8, 4), (4, 4), (4, 4)]
     >>> x = np.ones((2, 8), "float32")
     >>> (
     ...     np.allclose(model(x), deep(x), atol=1e-5),

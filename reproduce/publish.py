@@ -34,6 +34,8 @@ CNN_BENCHMARK = ROOT / "assets" / "benchmark_end_to_end_cnn.json"
 RULE_ERROR = ROOT / "assets" / "kept_rule_error.json"
 RULE = ROOT / "assets" / "end_to_end_rule"
 SWEEPS = ROOT / "assets" / "gas_sensor"
+CONVERSION_BENCHMARK = ROOT / "assets" / "benchmark_conversion.json"
+WAYS = ("overparameterize", "collapse")
 SWEEP_BENCHMARK = ROOT / "assets" / "benchmark_sweep.json"
 CONSEQUENCES = ROOT / "assets" / "consequences.jsonl.gz"
 SCALAR_COST = "engine, depth 2 / depth 1"  # the benchmark's row
@@ -129,6 +131,36 @@ def benchmark_table(path):
     return "\n".join(lines)
 
 
+def conversion_table(path):
+    """Markdown table of models that were overparameterized and collapsed."""
+    report = json.loads(path.read_text())
+    measured = {row["what"]: row for row in report["rows"]}
+    lines = [
+        f"| Model | Parameters: original, depth {report['depth']}, collapsed "
+        "| Largest difference of outputs: there, back | Seconds: there, back "
+        "| Inference, collapsed / original (quartiles) |",
+        "|---|---|---|---|---|",
+    ]
+    for model in report["models"]:
+        name = model["model"]
+        seconds = [measured[f"{name}, {how}"]["median"] for how in WAYS]
+        ratio = measured[f"{name}, inference, collapsed / original"]
+        low, high = ratio["quartiles"]
+        lines.append(
+            f"| {name} | {', '.join(f'{n:,}' for n in model['parameters'])} "
+            f"| {model['difference_overparameterized']:.0e}, {model['difference_collapsed']:.0e} "
+            f"| {seconds[0]:.1f}, {seconds[1]:.1f} "
+            f"| {ratio['median']:.3f} ({low:.3f}–{high:.3f}) |"
+        )
+    versions = report["versions"]
+    lines.append(
+        f"\n{report['device']}; TensorFlow {versions['tensorflow']}, Keras {versions['keras']}; "
+        f"batches of {report['batch']}, {report['rounds']} rounds of {report['steps_per_turn']}. "
+        "Differences are relative to the largest output."
+    )
+    return "\n".join(lines)
+
+
 def error_table(path):
     """Markdown table of the rule's errors along trainings at several tolerances."""
     report = json.loads(path.read_text())
@@ -215,6 +247,7 @@ def parts(summary):
         "gas_sensor_l4": claims.model_table(sources.sweeps, "l4"),
         "gas_sensor_start": claims.model_table(sources.sweeps, "start"),
         "sweep": benchmark_table(SWEEP_BENCHMARK),
+        "conversion": conversion_table(CONVERSION_BENCHMARK),
         "end_to_end_rule": rule_verdicts.table(rule["summaries"])
         + "\n\n"
         + rule_verdicts.verdict_table(rule["verdicts"]),

@@ -18,6 +18,7 @@ QUICK = {
         *("--scale", "0.02", "--peak-size", "64"),
     ],
 }
+CONVERSION = ["--rounds", "1", "--steps", "1", "--batch", "1", "--size", "32"]
 UNITS = {"sweep.py": "µs per configuration-iteration"}
 
 
@@ -38,6 +39,16 @@ def test_benchmarks_run(script, tmp_path):
     rows = run_quickly(script, QUICK[script], tmp_path)["rows"]
     assert {line["unit"] for line in rows} == {UNITS.get(script, "ms per step"), "ratio"}
     assert all(line["median"] > 0 for line in rows)
+
+
+def test_conversion_of_applications(tmp_path):
+    arguments = [*CONVERSION, "--models", "MobileNetV2"]
+    report = run_quickly("conversion.py", arguments, tmp_path)
+    (model,) = report["models"]
+    original, deep, flat = model["parameters"]
+    assert original == flat < deep
+    assert model["difference_overparameterized"] < 1e-5 > model["difference_collapsed"]
+    assert all(line["median"] > 0 for line in report["rows"])
 
 
 def test_the_error_of_the_rule_along_a_training(tmp_path):
