@@ -28,6 +28,7 @@ from keras_overparam.layers import (
     FactoredDepthwiseConv2D,
     FactoredEinsumDense,
     FactoredLinear,
+    FactoredMultiHeadAttention,
 )
 from keras_overparam.losses import LpLoss
 from keras_overparam.optimizers import EndToEnd
@@ -42,6 +43,7 @@ __all__ = [
     "FactoredDepthwiseConv2D",
     "FactoredEinsumDense",
     "FactoredLinear",
+    "FactoredMultiHeadAttention",
     "LpLoss",
     "__version__",
     "balanced_factors",

@@ -19,7 +19,9 @@ from keras_overparam.layers import (
     FactoredDepthwiseConv2D,
     FactoredEinsumDense,
     FactoredKernel,
+    FactoredMultiHeadAttention,
 )
+from keras_overparam.layers.holding import replace_held
 
 FACTORED = {
     layer.stock: layer
@@ -32,7 +34,6 @@ FACTORED = {
         FactoredEinsumDense,
     )
 }
-NOT_HELD = ("_tracker", "_layers")  # attributes in which Keras lists what others hold
 TRUNCATED_ABOVE = 1e-6  # relative error of a kernel that a width does not let through
 CANCELLING_ABOVE = 1e3  # product of the factors' norms over the norm of the product
 
@@ -95,11 +96,15 @@ def overparameterize(
             '`factorization` must be "balanced" or "identity", which keep the function. '
             f"Received: factorization={factorization!r}"
         )
-    chosen = _chooser(layers)
-    copier = _Copier(
-        lambda layer: type(layer) in FACTORED and chosen(layer),
-        lambda layer: _factored(layer, depth, width, factorization),
-    )
+    by_user = _chooser(layers)
+    own = {"depth": depth, "width": width, "factorization": factorization}
+
+    def chosen(layer):
+        if type(layer) is keras.layers.MultiHeadAttention:  # as a whole, or what is within it
+            return all(map(chosen, _projections(layer)))
+        return type(layer) in FACTORED and by_user(layer)
+
+    copier = _Copier(chosen, lambda layer: _factored(layer, own))
     new = _convert(model, copier, report)
     if not copier.replaced:
         classes = sorted({type(layer).__name__ for layer in _all_layers(model)})
@@ -139,9 +144,11 @@ def collapse(model, report=None):
     >>> model.count_params(), collapse(model).count_params()
     (68, 36)
     """
-    return _convert(
-        model, _Copier(lambda layer: isinstance(layer, FactoredKernel), _collapsed), report
-    )
+
+    def chosen(layer):
+        return isinstance(layer, (FactoredKernel, FactoredMultiHeadAttention))
+
+    return _convert(model, _Copier(chosen, _collapsed), report)
 
 
 def _chooser(layers):
@@ -163,27 +170,44 @@ def _chooser(layers):
     )
 
 
-def _factored(layer, depth, width, factorization):
-    """The factored layer that computes what a stock layer does."""
-    if getattr(layer, "lora_enabled", False) or getattr(layer, "quantization_mode", None):
+def _factored(layer, own):
+    """The factored layer that computes what a stock layer does; `own` are its other arguments."""
+    kernels = _projections(layer) or [layer]
+    if any(
+        getattr(k, "lora_enabled", False) or getattr(k, "quantization_mode", 0) for k in kernels
+    ):
         raise ValueError(
             f"The layer {layer.name!r} has LoRA weights or is quantized, which its factors could "
             "not keep. Merge or undo that first, or leave the layer out by `layers`."
         )
-    own = {"depth": depth, "width": width, "factorization": factorization}
+    kind = FACTORED.get(type(layer), FactoredMultiHeadAttention)
     config = {k: v for k, v in layer.get_config().items() if k != "quantization_config"}
     try:
-        factored = FACTORED[type(layer)].from_config(config | own)
+        factored = kind.from_config(config | own)
     except (TypeError, ValueError) as error:  # Keras wraps what a constructor raises
         reason = error.__context__ or error
         raise ValueError(f"The layer {layer.name!r} cannot be factored: {reason}") from error
     with _name_scopes(layer):
-        factored.build(layer.get_build_config()["input_shape"])
+        factored.build_from_config(layer.get_build_config())
+    for old, new in zip(kernels, _projections(factored) or [factored], strict=True):
+        _take_kernel(new, old)
+    return factored
+
+
+def _projections(layer):
+    """The layers of an attention layer, stock or factored, that have kernels; else none."""
+    if not isinstance(layer, keras.layers.MultiHeadAttention):
+        return []
+    return [inner for inner in layer._layers if isinstance(inner, keras.layers.EinsumDense)]
+
+
+def _take_kernel(factored, layer):
+    """Give a factored layer the kernel and the bias of a stock one."""
     kernel = _values(layer.kernel).astype("float64")
     factored.set_kernel(kernel)
     if layer.bias is not None:
         factored.bias.assign(_values(layer.bias))
-    if width is not None and depth > 1:
+    if factored.width is not None and factored.depth > 1:
         matrix = kernel.transpose(factored._axes).reshape(factored.factors[0].shape[0], -1)
         narrowest = min(factor.shape[-1] for factor in factored.factors[:-1])
         error = float(truncation_error(matrix, narrowest, relative=True))
@@ -191,9 +215,8 @@ def _factored(layer, depth, width, factorization):
             warnings.warn(
                 f"The layer {layer.name!r} does not compute the same: its kernel loses {error:.1e} "
                 f"of its norm at width {narrowest}. Use width=None to keep it.",
-                stacklevel=5,
+                stacklevel=2,
             )
-    return factored
 
 
 def _values(variable):
@@ -203,15 +226,16 @@ def _values(variable):
 
 def _collapsed(layer):
     """The stock layer that computes what a factored layer does."""
-    product = np.linalg.norm(layer.exact_kernel())
-    norms = np.prod([np.linalg.norm(ops.convert_to_numpy(factor)) for factor in layer.factors])
-    if norms > CANCELLING_ABOVE * product > 0:
-        warnings.warn(
-            f"The norms of the factors of {layer.name!r} multiply to {norms / product:.1e} times "
-            "the norm of their product, which magnifies the rounding of its outputs by as much. "
-            "The collapsed layer, multiplied in float64, may differ by that.",
-            stacklevel=5,
-        )
+    for factored in _projections(layer) or [layer]:
+        product = np.linalg.norm(factored.exact_kernel())
+        norms = np.prod([np.linalg.norm(_values(factor)) for factor in factored.factors])
+        if norms > CANCELLING_ABOVE * product > 0:
+            warnings.warn(
+                f"The norms of the factors of {factored.name!r} multiply to {norms / product:.1e} "
+                "times the norm of their product, which magnifies the rounding of its outputs by "
+                "as much. The collapsed layer, multiplied in float64, may differ by that.",
+                stacklevel=2,
+            )
     with _name_scopes(layer):
         return layer.collapse()
 
@@ -291,7 +315,7 @@ class _Copier:
             warnings.warn(
                 f"The copy of {model.name!r} is a plain functional model: what the class "
                 f"{type(model).__name__} adds to it is not kept.",
-                stacklevel=5,
+                stacklevel=2,
             )
         return copy
 
@@ -311,7 +335,7 @@ class _Copier:
             for variable, value in zip(getattr(copy, own), getattr(layer, own), strict=True):
                 variable.assign(_values(value))
         if changing:
-            _swap(copy, {id(rebuilt): self.copy(inner) for inner, rebuilt in changing})
+            replace_held(copy, {id(rebuilt): self.copy(inner) for inner, rebuilt in changing})
             if not _is_told_by_its_configuration(copy):
                 copy.get_config = _Untold(copy.name, [inner.name for inner, _ in changing])
         return copy
@@ -395,50 +419,6 @@ def _rename(layer, copy):
         _rename(inner, rebuilt)
 
 
-def _swap(layer, replacements):
-    """Put other layers in the place of some that a layer holds in its attributes.
-
-    Args:
-        layer: a built layer, which must be opened for it.
-        replacements: dictionary from the identities of the old ones to the new ones.
-    """
-    before = list(layer._layers)
-    layer._tracker.unlock()
-    try:
-        for name, value in list(vars(layer).items()):
-            if name not in NOT_HELD:
-                new = _substituted(value, replacements)
-                if new is not value:
-                    setattr(layer, name, new)
-        missing = [new.name for new in replacements.values() if new not in layer._layers]
-        for inner in before:
-            if id(inner) in replacements:
-                layer._tracker.untrack(inner)
-    finally:
-        layer._tracker.lock()
-    if missing:
-        raise ValueError(
-            f"The layer {layer.name!r} does not hold {', '.join(missing)} in an attribute, a list, "
-            "a tuple or a dictionary, so that it cannot be replaced. Leave it out by `layers`."
-        )
-    layer._layers[:] = [replacements.get(id(inner), inner) for inner in before]  # weights' order
-
-
-def _substituted(value, replacements):
-    """A value with some layers replaced; the same object if it has none of them."""
-    if isinstance(value, keras.layers.Layer):
-        return replacements.get(id(value), value)
-    if isinstance(value, dict):
-        new = {key: _substituted(item, replacements) for key, item in value.items()}
-        return new if any(new[key] is not item for key, item in value.items()) else value
-    if isinstance(value, (list, tuple)):
-        new = [_substituted(item, replacements) for item in value]
-        if all(a is b for a, b in zip(new, value, strict=True)):
-            return value
-        return type(value)(*new) if hasattr(value, "_fields") else type(value)(new)
-    return value
-
-
 def _is_told_by_its_configuration(layer):
     """Whether a layer made from its configuration has the weights of this one."""
     try:
@@ -467,7 +447,12 @@ def _all_layers(layer):
 def _table(replaced, difference):
     """The converted layers as a text."""
     lines = [("layer", "from", "to", "kernel", "factors", "parameters")]
-    for old, new in replaced:
+    kernels = [
+        pair
+        for old, new in replaced
+        for pair in zip(_projections(old) or [old], _projections(new) or [new], strict=True)
+    ]
+    for old, new in kernels:
         factored = new if isinstance(new, FactoredKernel) else old
         inputs, *hidden, outputs = chain_sizes(factored.factors)
         lines.append(

@@ -266,10 +266,10 @@ class EndToEnd(keras.optimizers.SGD):
         depths = [self._depths[self._get_variable_index(variable)] for variable in variables]
         try:
             for depth in sorted(set(depths)):
-                self.weight_decay = depth * decay
-                super()._apply_weight_decay(
-                    [v for v, n in zip(variables, depths, strict=True) if n == depth]
-                )
+                group = [v for v, n in zip(variables, depths, strict=True) if n == depth]
+                if any(map(self._use_weight_decay, group)):  # Keras on PyTorch wants one at least
+                    self.weight_decay = depth * decay
+                    super()._apply_weight_decay(group)
         finally:
             self.weight_decay = decay
 

@@ -1,5 +1,6 @@
 """Layers whose kernel is trained as a product of factors."""
 
+from keras_overparam.layers.factored_attention import FactoredMultiHeadAttention
 from keras_overparam.layers.factored_conv import (
     FactoredConv1D,
     FactoredConv2D,
@@ -20,4 +21,5 @@ __all__ = [
     "FactoredEinsumDense",
     "FactoredKernel",
     "FactoredLinear",
+    "FactoredMultiHeadAttention",
 ]

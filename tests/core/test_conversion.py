@@ -11,6 +11,7 @@ from keras_overparam import (
     FactoredConv2D,
     FactoredDense,
     FactoredEinsumDense,
+    FactoredMultiHeadAttention,
     balancedness_gap,
     collapse,
     overparameterize,
@@ -200,18 +201,33 @@ def test_which_layers(chosen, names):
     assert isinstance(deep.get_layer("stem"), FactoredConv2D) == ("stem" in names)
 
 
-def test_attention_is_factored_from_within_and_says_that_it_cannot_be_saved(tmp_path):
+def test_attention_is_factored_as_a_whole_and_saved(tmp_path):
     model, x = transformer()
-    deep = overparameterize(model)
-    attention = deep.get_layer("attention")
-    assert isinstance(attention._query_dense, FactoredEinsumDense)
+    deep = overparameterize(model, width=[12, 12], depth=3)
+    assert type(deep.get_layer("attention")) is FactoredMultiHeadAttention
+    names = [layer.name for layer in deep.get_layer("attention").projections]
+    assert names == ["query", "key", "value", "attention_output"]
+    deep.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert relative_difference(loaded(x), deep(x)) == 0
+    loaded.compile("sgd", "mse")
+    loaded.fit(x, np.zeros(x.shape), verbose=0)
+    assert relative_difference(collapse(loaded)(x), loaded(x)) < 1e-5
+    assert type(collapse(loaded).get_layer("attention")) is layers.MultiHeadAttention
+
+
+def test_attention_that_is_factored_in_part_says_that_it_cannot_be_saved(tmp_path):
+    model, x = transformer()
+    deep = overparameterize(model, layers="query")
+    assert isinstance(deep.get_layer("attention")._query_dense, FactoredEinsumDense)
     with pytest.raises(ValueError, match=r"attention.*query.*save_weights"):
         deep.save(tmp_path / "model.keras")
     deep.save_weights(tmp_path / "model.weights.h5")
-    other = overparameterize(transformer()[0])
+    other = overparameterize(transformer()[0], layers="query")
     other.load_weights(tmp_path / "model.weights.h5")
     assert relative_difference(other(x), deep(x)) == 0
     flat = collapse(deep)
+    assert relative_difference(flat(x), deep(x)) < 1e-5
     flat.save(tmp_path / "model.keras")
     assert relative_difference(keras.models.load_model(tmp_path / "model.keras")(x), flat(x)) == 0
 

@@ -180,3 +180,24 @@ def test_refuses_what_needs_a_stock_layer():
         layer.quantize("int8")
     with pytest.raises(ValueError, match="shape"):
         layer.set_kernel(np.ones((3, 3, 4, 5)))
+
+
+def test_attention_refuses_what_its_projections_do():
+    for arguments in ({"kernel_constraint": "non_neg"}, {"depth": 0}, {"factorization": "even"}):
+        (name,) = arguments
+        with pytest.raises(ValueError, match=name):
+            keras_overparam.FactoredMultiHeadAttention(2, 3, **arguments)
+
+
+def test_attention_with_a_regularizer_of_its_factors_and_a_mask():
+    layer = keras_overparam.FactoredMultiHeadAttention(
+        2, 3, value_dim=5, factor_regularizer="l2", kernel_regularizer="l1"
+    )
+    query, value = inputs_of((2, 4, 6)), inputs_of((2, 3, 7))
+    mask = np.array([[[True, False, True]] * 4, [[True, True, False]] * 4])
+    outputs = layer(query, value, attention_mask=mask)
+    assert len(layer.losses) == 8
+    again = layers.deserialize(layers.serialize(layer))
+    again.set_weights(layer.get_weights())
+    np.testing.assert_array_equal(numpy(again(query, value, attention_mask=mask)), numpy(outputs))
+    assert_close(layer.collapse()(query, value, attention_mask=mask), outputs)

@@ -1,0 +1,108 @@
+"""Multi-head attention with factored projections."""
+
+import keras
+
+from keras_overparam.layers.factored_einsum_dense import FactoredEinsumDense
+from keras_overparam.layers.holding import replace_held
+
+
+@keras.saving.register_keras_serializable(package="keras_overparam")
+class FactoredMultiHeadAttention(keras.layers.MultiHeadAttention):
+    """`keras.layers.MultiHeadAttention` whose projections are `FactoredEinsumDense` layers.
+
+    The query's, key's and value's kernels are matrices of shape `(features, heads · size)`, the
+    output's of shape `(heads · size, features)`, each trained as a product of factors.
+
+    Args:
+        *args: those of `MultiHeadAttention`.
+        depth, width, factorization, factor_regularizer: of each projection, see `FactoredConv2D`.
+        **kwargs: those of `MultiHeadAttention`; `kernel_initializer` and `kernel_regularizer`
+            concern the products. `kernel_constraint` is not supported.
+
+    Raises:
+        ValueError: for arguments out of range or not supported.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_overparam import FactoredMultiHeadAttention
+    >>> layer = FactoredMultiHeadAttention(num_heads=2, key_dim=3, depth=3)
+    >>> x = np.ones((1, 4, 8), "float32")
+    >>> tuple(layer(x, x).shape)
+    (1, 4, 8)
+    >>> len(layer.projections[0].factors)
+    3
+    """
+
+    def __init__(
+        self,
+        *args,
+        depth=2,
+        width=None,
+        factorization="balanced",
+        factor_regularizer=None,
+        **kwargs,
+    ):
+        super().__init__(*args, **kwargs)
+        self._factoring = {
+            "depth": depth,
+            "width": width,
+            "factorization": factorization,
+            "factor_regularizer": keras.regularizers.get(factor_regularizer),
+        }
+        FactoredEinsumDense(  # to refuse bad arguments here
+            "ab,bc->ac",
+            output_shape=1,
+            kernel_constraint=kwargs.get("kernel_constraint"),
+            **self._factoring,
+        )
+
+    def build(self, query_shape, value_shape, key_shape=None):
+        """Create the projections, then factored ones in their place.
+
+        Args:
+            query_shape: shape of the query.
+            value_shape: shape of the value.
+            key_shape: shape of the key, that of the value if `None`.
+        """
+        super().build(query_shape, value_shape, key_shape)
+        factored = {}
+        for stock in self._layers:
+            if type(stock) is keras.layers.EinsumDense:
+                own = self._serialized_factoring()
+                factored[id(stock)] = FactoredEinsumDense.from_config(stock.get_config() | own)
+                factored[id(stock)].build(stock.get_build_config()["input_shape"])
+        replace_held(self, factored)
+
+    @property
+    def projections(self):
+        """The `FactoredEinsumDense` layers: of query, key, value, a gate if any, and output."""
+        return [layer for layer in self._layers if isinstance(layer, FactoredEinsumDense)]
+
+    def collapse(self):
+        """The `keras.layers.MultiHeadAttention` that computes the same function.
+
+        Returns:
+            A built layer of the same name, with weights of its own.
+
+        Raises:
+            ValueError: if the layer is not built.
+        """
+        if not self.built:
+            raise ValueError(f"Build {self.name!r} (call it once) before collapsing it.")
+        own = self._factoring
+        config = {k: v for k, v in self.get_config().items() if k not in own}
+        layer = keras.layers.MultiHeadAttention.from_config(config)
+        layer.build_from_config(self.get_build_config())
+        plain = [inner for inner in layer._layers if type(inner) is keras.layers.EinsumDense]
+        for inner, projection in zip(plain, self.projections, strict=True):
+            inner.set_weights(projection.collapse().get_weights())
+        return layer
+
+    def _serialized_factoring(self):
+        regularizer = keras.saving.serialize_keras_object(self._factoring["factor_regularizer"])
+        return self._factoring | {"factor_regularizer": regularizer}
+
+    def get_config(self):
+        """Arguments of the constructor, serializable."""
+        return super().get_config() | self._serialized_factoring()

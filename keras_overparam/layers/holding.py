@@ -1,0 +1,49 @@
+"""Layers that layers hold in their attributes, and how others take their place."""
+
+import keras
+
+NOT_HELD = ("_tracker", "_layers")  # attributes in which Keras lists what others hold
+
+
+def replace_held(layer, replacements):
+    """Put other layers in the place of some that a layer holds in its attributes.
+
+    Args:
+        layer: a built layer, which must be opened for it.
+        replacements: dictionary from the identities of the old ones to the new ones.
+    """
+    before = list(layer._layers)
+    layer._tracker.unlock()
+    try:
+        for name, value in list(vars(layer).items()):
+            if name not in NOT_HELD:
+                new = _substituted(value, replacements)
+                if new is not value:
+                    setattr(layer, name, new)
+        missing = [new.name for new in replacements.values() if new not in layer._layers]
+        for inner in before:
+            if id(inner) in replacements:
+                layer._tracker.untrack(inner)
+    finally:
+        layer._tracker.lock()
+    if missing:
+        raise ValueError(
+            f"The layer {layer.name!r} does not hold {', '.join(missing)} in an attribute, a list, "
+            "a tuple or a dictionary, so that it cannot be replaced. Leave it out by `layers`."
+        )
+    layer._layers[:] = [replacements.get(id(inner), inner) for inner in before]  # weights' order
+
+
+def _substituted(value, replacements):
+    """A value with some layers replaced; the same object if it has none of them."""
+    if isinstance(value, keras.layers.Layer):
+        return replacements.get(id(value), value)
+    if isinstance(value, dict):
+        new = {key: _substituted(item, replacements) for key, item in value.items()}
+        return new if any(new[key] is not item for key, item in value.items()) else value
+    if isinstance(value, (list, tuple)):
+        new = [_substituted(item, replacements) for item in value]
+        if all(a is b for a, b in zip(new, value, strict=True)):
+            return value
+        return type(value)(*new) if hasattr(value, "_fields") else type(value)(new)
+    return value
