@@ -56,10 +56,11 @@ def overparameterize(
         depth: number of factors, N ≥ 1, of each chosen layer.
         width: sizes between the factors: None for as wide as no kernel needs more, an integer, or
             one integer for each hidden layer. Kernels of higher rank are truncated, with a warning.
-        layers: which layers: None for all `Dense`, `EinsumDense`, `Conv1D`, `Conv2D`, `Conv3D` and
-            `DepthwiseConv2D`; a class of layers; a regular expression that is looked for in the
-            layer's name; a function from a layer to a boolean; or a list of such, any of which may
-            choose. Only layers of these six classes (not of classes derived from them) are chosen.
+        layers: which layers: None for all `Dense`, `EinsumDense`, `Conv1D`, `Conv2D`, `Conv3D`,
+            `DepthwiseConv2D` and `MultiHeadAttention`; a class of layers; a regular expression that
+            is looked for in the layer's name; a function from a layer to a boolean; or a list of
+            such, any of which may choose. Only layers of these classes (not of classes derived from
+            them) are chosen.
         factorization: "balanced" or "identity", see `FactoredLinear`.
         report: a function that takes a text, such as `print`: it is given a table of the layers and
             the largest difference of the outputs for random inputs.
@@ -101,7 +102,7 @@ def overparameterize(
 
     def chosen(layer):
         if type(layer) is keras.layers.MultiHeadAttention:  # as a whole, or what is within it
-            return all(map(chosen, _projections(layer)))
+            return by_user(layer) or all(map(chosen, _projections(layer)))
         return type(layer) in FACTORED and by_user(layer)
 
     copier = _Copier(chosen, lambda layer: _factored(layer, own))
@@ -290,6 +291,7 @@ class _Copier:
             if layer.built and self.chosen(layer):
                 copy = self.converted(layer)
                 self.replaced.append((layer, copy))
+                self.pairs += zip(_projections(layer), _projections(copy), strict=True)
             elif _is_graph(layer):
                 copy = self._graph(layer)
             else:

@@ -203,7 +203,10 @@ def test_which_layers(chosen, names):
 
 def test_attention_is_factored_as_a_whole_and_saved(tmp_path):
     model, x = transformer()
-    deep = overparameterize(model, width=[12, 12], depth=3)
+    model.get_layer("attention")._layers[1].trainable = False
+    deep = overparameterize(model, 3, [12, 12], layers=["dense", layers.MultiHeadAttention])
+    frozen = [not layer.trainable for layer in deep.get_layer("attention").projections]
+    assert frozen == [False, True, False, False]
     assert type(deep.get_layer("attention")) is FactoredMultiHeadAttention
     names = [layer.name for layer in deep.get_layer("attention").projections]
     assert names == ["query", "key", "value", "attention_output"]
