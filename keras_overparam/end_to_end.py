@@ -200,7 +200,7 @@ def _unmixed(kernel, left, right):
 
     norms = _norm(left, axis=-2)
     mixed = norms < MIXED_BELOW * ops.max(norms, axis=-1, keepdims=True)
-    return ops.cond(ops.any(mixed), decomposed_again, lambda: (left, right))
+    return _cond(ops.any(mixed), decomposed_again, lambda: (left, right))
 
 
 def _decompose_small(left, right, below):
@@ -248,7 +248,7 @@ def tracked_root(kernel, basis, tolerance=0.0):
     kernel = kernel / scale
     parts, error = _root_in(kernel, basis)
     trusted = ops.all(error <= max(tolerance, _trusted_error(kernel)))
-    parts = ops.cond(trusted, lambda: parts, lambda: _root_anew(kernel))
+    parts = _cond(trusted, lambda: parts, lambda: _root_anew(kernel))
     return Root(*parts, scale)
 
 
@@ -280,7 +280,7 @@ def _root_anew(kernel):
         return *again, ops.where(ops.isfinite(error), coupling, 0)
 
     trusted = ops.all(error <= _trusted_error(kernel))
-    return ops.cond(trusted, lambda: parts, decomposed_again)
+    return _cond(trusted, lambda: parts, decomposed_again)
 
 
 def _root_in(kernel, basis):
@@ -579,6 +579,15 @@ def _same_shape(kernel, gradient):
             f"Received: {tuple(kernel.shape)} and {tuple(gradient.shape)}"
         )
     return kernel, gradient
+
+
+def _cond(predicate, true, false):
+    """`ops.cond`, but what is known is not compiled: JAX would do so at each call."""
+    try:
+        known = bool(predicate)
+    except TypeError:  # traced
+        return ops.cond(predicate, true, false)
+    return true() if known else false()
 
 
 def _at_least_float32(array):

@@ -2,7 +2,7 @@
 
 import ast
 import doctest
-import importlib
+import importlib.util
 import os
 import pkgutil
 import subprocess
@@ -68,12 +68,40 @@ def test_the_public_names_all_exist_and_have_runnable_examples():
         assert test.examples, f"{name} has no example"
 
 
-def test_the_core_passes_its_tests_on_jax():
-    pytest.importorskip("jax", reason="the test extra installs jax")
-    environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_ENABLE_X64": "1"}
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/core"]
-    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout[-3000:]
+ON_PYTORCH = ["layers", "factored_layers", "conversion", "optimizers"]
+OTHERS = {
+    "jax": ["tests/core"],
+    "torch": [f"tests/core/test_{part}.py" for part in ON_PYTORCH],
+}
+
+
+@pytest.fixture(scope="module")
+def other_backends(tmp_path_factory):
+    """Test runs on the other backends that are installed, side by side, and where they report."""
+    runs = {}
+    for backend, tests in OTHERS.items():
+        if importlib.util.find_spec(backend):
+            log = tmp_path_factory.mktemp(backend) / "log"
+            command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *tests]
+            environment = os.environ | {"KERAS_BACKEND": backend, "JAX_ENABLE_X64": "1"}
+            with log.open("wb") as file:
+                runs[backend] = (
+                    log,
+                    subprocess.Popen(
+                        command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT
+                    ),
+                )
+    yield runs
+    for _, run in runs.values():
+        run.kill()
+
+
+@pytest.mark.parametrize("backend", OTHERS)
+def test_the_core_passes_its_tests_on_other_backends(backend, other_backends):
+    if backend not in other_backends:
+        pytest.skip(f"{backend} is not installed; the test extra does")
+    log, run = other_backends[backend]
+    assert run.wait() == 0, log.read_text()[-3000:]
 
 
 def test_importing_the_core_on_jax_does_not_load_tensorflow():

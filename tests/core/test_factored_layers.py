@@ -191,7 +191,7 @@ def test_attention_refuses_what_its_projections_do():
 
 def test_attention_with_a_regularizer_of_its_factors_and_a_mask():
     layer = keras_overparam.FactoredMultiHeadAttention(
-        2, 3, value_dim=5, factor_regularizer="l2", kernel_regularizer="l1"
+        2, 3, factor_regularizer="l2", kernel_regularizer="l1"
     )
     query, value = inputs_of((2, 4, 6)), inputs_of((2, 3, 7))
     mask = np.array([[[True, False, True]] * 4, [[True, True, False]] * 4])
