@@ -301,6 +301,11 @@ class _Copier:
         return self.copies[id(layer)]
 
     def _graph(self, model):
+        with _uncompiled(model):
+            return self._redone(model)
+
+    def _redone(self, model):
+        """Copy of a sequential or functional model, made by calling copies of its layers."""
         if isinstance(model, keras.Sequential):
             return keras.models.clone_model(model, clone_function=self.copy)
         names = {
@@ -364,6 +369,16 @@ class _Untold:
             "(save_weights) and overparameterize again before loading them, or collapse() the "
             "model and save that."
         )
+
+
+@contextlib.contextmanager
+def _uncompiled(model):
+    """Keeps Keras from compiling a clone: from a configuration, which a lambda does not have."""
+    compiled, model.compiled = model.compiled, False
+    try:
+        yield
+    finally:
+        model.compiled = compiled
 
 
 def _is_graph(layer):

@@ -255,6 +255,15 @@ def test_training_the_converted_model_and_collapsing_it():
     assert relative_difference(collapse(deep)(x), deep(x)) < 1e-5
 
 
+@pytest.mark.parametrize("make", [nested, subclassed, wrapped])
+def test_a_compiled_model_stays_compiled_and_its_copy_is_not(make):
+    model, x = make()
+    model.compile("adam", loss=lambda y, found: ops.mean((y - found) ** 2))  # has no configuration
+    deep = overparameterize(model)
+    assert model.compiled and not deep.compiled and not collapse(deep).compiled
+    model.fit(x, numpy(model(x)), verbose=0)
+
+
 def test_too_narrow_a_width_is_said():
     model, _ = wrapped()
     with pytest.warns(UserWarning, match="loses"):
