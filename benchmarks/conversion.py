@@ -38,6 +38,7 @@ def timed(function, *arguments):
 
 def difference(found, expected):
     """Largest difference over the largest value."""
+    found, expected = np.asarray(found), np.asarray(expected)
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 

@@ -190,7 +190,7 @@ def _factored(layer, own):
         raise ValueError(f"The layer {layer.name!r} cannot be factored: {reason}") from error
     with _name_scopes(layer):
         factored.build_from_config(layer.get_build_config())
-    for old, new in zip(kernels, _projections(factored) or [factored], strict=True):
+    for old, new in _with_kernels(layer, factored):
         _take_kernel(new, old)
     return factored
 
@@ -202,6 +202,11 @@ def _projections(layer):
     return [inner for inner in layer._layers if isinstance(inner, keras.layers.EinsumDense)]
 
 
+def _with_kernels(old, new):
+    """The pairs of layers with kernels in a layer and its conversion: themselves, if not within."""
+    return zip(_projections(old) or [old], _projections(new) or [new], strict=True)
+
+
 def _take_kernel(factored, layer):
     """Give a factored layer the kernel and the bias of a stock one."""
     kernel = _values(layer.kernel).astype("float64")
@@ -209,8 +214,8 @@ def _take_kernel(factored, layer):
     if layer.bias is not None:
         factored.bias.assign(_values(layer.bias))
     if factored.width is not None and factored.depth > 1:
-        matrix = kernel.transpose(factored._axes).reshape(factored.factors[0].shape[0], -1)
         narrowest = min(factor.shape[-1] for factor in factored.factors[:-1])
+        matrix = factored.as_matrix(kernel, np)
         error = float(truncation_error(matrix, narrowest, relative=True))
         if error > TRUNCATED_ABOVE:
             warnings.warn(
@@ -227,8 +232,10 @@ def _values(variable):
 
 def _collapsed(layer):
     """The stock layer that computes what a factored layer does."""
-    for factored in _projections(layer) or [layer]:
-        product = np.linalg.norm(factored.exact_kernel())
+    with _name_scopes(layer):
+        plain = layer.collapse()
+    for factored, stock in _with_kernels(layer, plain):
+        product = np.linalg.norm(_values(stock.kernel))
         norms = np.prod([np.linalg.norm(_values(factor)) for factor in factored.factors])
         if norms > CANCELLING_ABOVE * product > 0:
             warnings.warn(
@@ -237,8 +244,7 @@ def _collapsed(layer):
                 "as much. The collapsed layer, multiplied in float64, may differ by that.",
                 stacklevel=2,
             )
-    with _name_scopes(layer):
-        return layer.collapse()
+    return plain
 
 
 def _convert(model, copier, report):
@@ -293,7 +299,8 @@ class _Copier:
                 self.replaced.append((layer, copy))
                 self.pairs += zip(_projections(layer), _projections(copy), strict=True)
             elif _is_graph(layer):
-                copy = self._graph(layer)
+                with _uncompiled(layer):
+                    copy = self._graph(layer)
             else:
                 copy = self._composite(layer)
             self.copies[id(layer)] = copy
@@ -301,10 +308,6 @@ class _Copier:
         return self.copies[id(layer)]
 
     def _graph(self, model):
-        with _uncompiled(model):
-            return self._redone(model)
-
-    def _redone(self, model):
         """Copy of a sequential or functional model, made by calling copies of its layers."""
         if isinstance(model, keras.Sequential):
             return keras.models.clone_model(model, clone_function=self.copy)
@@ -440,8 +443,9 @@ def _is_told_by_its_configuration(layer):
     """Whether a layer made from its configuration has the weights of this one."""
     try:
         again = type(layer).from_config(layer.get_config())
-        if again.built or layer.get_build_config():
-            again.build_from_config(layer.get_build_config())
+        build_config = layer.get_build_config()
+        if build_config:
+            again.build_from_config(build_config)
     except Exception:  # whatever a user's class raises
         return False
     return [w.shape for w in again.weights] == [w.shape for w in layer.weights]
@@ -464,12 +468,7 @@ def _all_layers(layer):
 def _table(replaced, difference):
     """The converted layers as a text."""
     lines = [("layer", "from", "to", "kernel", "factors", "parameters")]
-    kernels = [
-        pair
-        for old, new in replaced
-        for pair in zip(_projections(old) or [old], _projections(new) or [new], strict=True)
-    ]
-    for old, new in kernels:
+    for old, new in (pair for layers in replaced for pair in _with_kernels(*layers)):
         factored = new if isinstance(new, FactoredKernel) else old
         inputs, *hidden, outputs = chain_sizes(factored.factors)
         lines.append(

@@ -231,9 +231,10 @@ def tracked_root(kernel, basis, tolerance=0.0):
     root). The first order is wrong by about `R / S`, the second by about `‖N‖` times that, where
     `N_rs = D_rs / √(d_r d_s)`. If this exceeds `√ε / 8` of the singular values' root mean square,
     4e-5 in float32, or the tolerance, the kernel is decomposed anew; and also if `‖N‖ ≥ 1/2`, for
-    the inverse of the root is a series in N. That takes one eigendecomposition; otherwise there are
-    matrix products only. (Frobenius norms: a kernel may have moved, and a gradient may lie, in one
-    direction alone, so that the error counts against one singular value, not all of them.)
+    the inverse of the root is a series in N. That takes one eigendecomposition, or two (see
+    `decomposed_root`); otherwise there are matrix products only. (Frobenius norms: a kernel may
+    have moved, and a gradient may lie, in one direction alone, so that the error counts against one
+    singular value, not all of them.)
 
     Args:
         kernel: tensor of shape `(…, m, n)`, `m ≥ n`.

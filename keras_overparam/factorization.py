@@ -212,6 +212,11 @@ def application_plans(sizes):
     return tuple(Plan(rows, line[2]) for rows, line in _lower_envelope(lines[0]))
 
 
+def plan_for(plans, rows):
+    """The cheapest of some `application_plans` for a number of rows; few rows if there are none."""
+    return [plan for plan in plans if plan.from_rows <= max(rows, 1)][-1]
+
+
 def _lower_envelope(lines):
     """Pairs (first number of rows, line): where each line becomes the lowest, ascending."""
     rows, envelope = 1, []

@@ -7,24 +7,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conversion import difference, lively
 
 from keras_overparam import FactoredConv2D, collapse, overparameterize
-
-
-def relative_difference(found, expected):
-    found, expected = np.asarray(found), np.asarray(expected)
-    return np.abs(found - expected).max() / np.abs(expected).max()
-
-
-def lively(model, seed=0):
-    """The model with statistics and offsets as after a training, so that all of it matters."""
-    rng = np.random.default_rng(seed)
-    for weight in model.weights:
-        if weight.name in ("bias", "beta", "moving_mean"):
-            weight.assign(0.1 * rng.normal(size=weight.shape))
-        elif weight.name in ("gamma", "moving_variance"):
-            weight.assign(rng.uniform(0.5, 1.5, size=weight.shape))
-    return model
 
 
 def images(count, size):
@@ -45,14 +30,14 @@ def test_applications_there_trained_and_back(name, rate, steps):
     model, x = application(getattr(keras.applications, name), 32), images(4, 32)
     expected = model.predict(x, verbose=0)
     deep = overparameterize(model)
-    assert relative_difference(deep.predict(x, verbose=0), expected) < 1e-5
-    assert relative_difference(collapse(deep).predict(x, verbose=0), expected) < 1e-5
+    assert difference(deep.predict(x, verbose=0), expected) < 1e-5
+    assert difference(collapse(deep).predict(x, verbose=0), expected) < 1e-5
     deep.compile(keras.optimizers.SGD(rate), loss=keras.losses.MeanSquaredError())
     deep.fit(x, np.eye(10)[:4], batch_size=4, epochs=steps, verbose=0)
     trained = deep.predict(x, verbose=0)
     flat = collapse(deep)
-    assert relative_difference(trained, expected) > 1e-4
-    assert relative_difference(flat.predict(x, verbose=0), trained) < 1e-5
+    assert difference(trained, expected) > 1e-4
+    assert difference(flat.predict(x, verbose=0), trained) < 1e-5
     assert flat.count_params() == model.count_params()
     assert [w.path for w in flat.weights] == [w.path for w in model.weights]
 
@@ -88,14 +73,14 @@ np.save("y.npy", model.predict(np.load("x.npy"), verbose=0))
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr[-2000:]
-    assert relative_difference(np.load(tmp_path / "y.npy"), model(x)) < 1e-6
+    assert difference(np.load(tmp_path / "y.npy"), model(x)) < 1e-6
 
 
 def test_a_collapsed_model_is_exported(flat, tmp_path):
     model, x = flat
     model.export(tmp_path / "exported", verbose=False)
     served = tf.saved_model.load(tmp_path / "exported")
-    assert relative_difference(served.serve(x), model(x)) < 1e-6
+    assert difference(served.serve(x), model(x)) < 1e-6
 
 
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
@@ -104,16 +89,16 @@ def test_a_collapsed_model_is_quantized(flat):
     expected = np.asarray(model(x))
     model.quantize("int8")
     assert model.get_layer("body").quantization_mode == "int8"
-    assert relative_difference(model(x), expected) < 0.1
+    assert difference(model(x), expected) < 0.1
 
 
 def test_a_collapsed_model_takes_lora(flat):
     model, x = flat
     expected = np.asarray(model(x))
     model.get_layer("body").enable_lora(2)
-    assert relative_difference(model(x), expected) < 1e-6
+    assert difference(model(x), expected) < 1e-6
     model.get_layer("body").lora_kernel_b.assign(np.ones((2, 16)))
-    assert relative_difference(model(x), expected) > 1e-3
+    assert difference(model(x), expected) > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -136,13 +121,13 @@ def test_an_overparameterized_model_trains_compiled_and_with_accumulation(argume
     deep.compile(**{"optimizer": "sgd", "loss": "mse"} | arguments)
     losses = deep.fit(images(16, 8), np.ones((16, 2)), epochs=4, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
-    assert relative_difference(collapse(deep)(images(2, 8)), deep(images(2, 8))) < 1e-5
+    assert difference(collapse(deep)(images(2, 8)), deep(images(2, 8))) < 1e-5
 
 
 def test_channels_first():
     layer = FactoredConv2D(4, 3, data_format="channels_first", padding="same")
     x = images(2, 8).transpose(0, 3, 1, 2)
-    assert relative_difference(layer(x), layer.collapse()(x)) < 1e-5
+    assert difference(layer(x), layer.collapse()(x)) < 1e-5
 
 
 def test_mixed_precision_is_kept():

@@ -3,6 +3,7 @@
 import keras
 
 from keras_overparam.layers.factored_einsum_dense import FactoredEinsumDense
+from keras_overparam.layers.factored_kernel import checked_factoring
 from keras_overparam.layers.holding import replace_held
 
 
@@ -43,6 +44,9 @@ class FactoredMultiHeadAttention(keras.layers.MultiHeadAttention):
         factor_regularizer=None,
         **kwargs,
     ):
+        depth, width = checked_factoring(
+            depth, width, factorization, kwargs.get("kernel_constraint")
+        )
         super().__init__(*args, **kwargs)
         self._factoring = {
             "depth": depth,
@@ -50,12 +54,6 @@ class FactoredMultiHeadAttention(keras.layers.MultiHeadAttention):
             "factorization": factorization,
             "factor_regularizer": keras.regularizers.get(factor_regularizer),
         }
-        FactoredEinsumDense(  # to refuse bad arguments here
-            "ab,bc->ac",
-            output_shape=1,
-            kernel_constraint=kwargs.get("kernel_constraint"),
-            **self._factoring,
-        )
 
     def build(self, query_shape, value_shape, key_shape=None):
         """Create the projections, then factored ones in their place.
@@ -66,10 +64,9 @@ class FactoredMultiHeadAttention(keras.layers.MultiHeadAttention):
             key_shape: shape of the key, that of the value if `None`.
         """
         super().build(query_shape, value_shape, key_shape)
-        factored = {}
+        factored, own = {}, self._serialized_factoring()
         for stock in self._layers:
             if type(stock) is keras.layers.EinsumDense:
-                own = self._serialized_factoring()
                 factored[id(stock)] = FactoredEinsumDense.from_config(stock.get_config() | own)
                 factored[id(stock)].build(stock.get_build_config()["input_shape"])
         replace_held(self, factored)

@@ -6,7 +6,7 @@ from itertools import pairwise
 import keras
 from keras import ops
 
-from keras_overparam.factorization import application_plans, chain_sizes
+from keras_overparam.factorization import application_plans, chain_sizes, plan_for
 from keras_overparam.layers.factored_kernel import FactoredKernel
 
 ASSUMED_BATCH = 32  # where the batch size is not known when a layer is traced
@@ -33,14 +33,14 @@ class _FactoredConv(FactoredKernel):
 
     def _segments(self, input_shape):
         """Products of neighbouring factors: one, or a convolution followed by 1×1 convolutions."""
-        plans = application_plans(chain_sizes(self._factors))
         boundaries = (0, self.depth)  # groups see different inputs, but share the factors
         if self.groups == 1:
             batch, *positions = self.compute_output_shape(input_shape)
             del positions[-1 if self.data_format == "channels_last" else 0]
             known = math.prod(size for size in positions if isinstance(size, int))
             rows = known * (batch if isinstance(batch, int) else ASSUMED_BATCH)
-            boundaries = [plan.boundaries for plan in plans if plan.from_rows <= max(rows, 1)][-1]
+            plans = application_plans(chain_sizes(self._factors))
+            boundaries = plan_for(plans, rows).boundaries
         return [self._product(self._factors[start:stop]) for start, stop in pairwise(boundaries)]
 
     def _as_conv_kernel(self, matrix, shape):

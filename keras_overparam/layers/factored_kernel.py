@@ -55,20 +55,7 @@ class FactoredKernel(keras.layers.Layer):
         quantization_config=None,
         **kwargs,
     ):
-        depth = positive_integer("depth", depth)
-        width = _checked_width(width, depth)
-        if factorization not in FACTORIZATIONS:
-            raise ValueError(
-                f"`factorization` must be one of {', '.join(map(repr, FACTORIZATIONS))}. "
-                f"Received: factorization={factorization!r}"
-            )
-        if kernel_constraint is not None:
-            raise ValueError(
-                "`kernel_constraint` is not supported: projecting the product of the factors onto "
-                "a constraint does not say how to move the factors. Use `kernel_regularizer`, or "
-                "collapse() to a stock layer first. "
-                f"Received: kernel_constraint={kernel_constraint}"
-            )
+        depth, width = checked_factoring(depth, width, factorization, kernel_constraint)
         _refuse_on_factors(
             lora_rank=lora_rank, lora_alpha=lora_alpha, quantization_config=quantization_config
         )
@@ -96,7 +83,7 @@ class FactoredKernel(keras.layers.Layer):
         sizes = hidden_widths(inputs, outputs, self.depth, self.width)
 
         def sample(_, dtype=None):
-            return self._as_matrix(initializer(self._kernel_shape, dtype=dtype))
+            return self.as_matrix(initializer(self._kernel_shape, dtype=dtype))
 
         each = getattr(self, "kernel_initializer", initializer)
         initializers = factor_initializers(self.factorization, each, sizes, sample)
@@ -116,14 +103,19 @@ class FactoredKernel(keras.layers.Layer):
         """Axes of the kernel that are the rows of its matrix: all but the last."""
         return tuple(range(len(self._kernel_shape) - 1))
 
-    def _as_matrix(self, kernel):
-        permuted = ops.transpose(kernel, self._axes)
-        rows = math.prod(self._kernel_shape[axis] for axis in self._row_axes())
-        return ops.reshape(permuted, (rows, -1))
+    def as_matrix(self, kernel, arrays=ops):
+        """The matrix that a kernel of the stock layer's shape is.
 
-    def _as_kernel(self, matrix):
-        permuted = ops.reshape(matrix, [self._kernel_shape[axis] for axis in self._axes])
-        return ops.transpose(permuted, np.argsort(self._axes).tolist())
+        Args:
+            kernel: array or tensor.
+            arrays: `keras.ops`, or `numpy` for NumPy arrays in their own precision.
+        """
+        rows = math.prod(self._kernel_shape[axis] for axis in self._row_axes())
+        return arrays.reshape(arrays.transpose(kernel, self._axes), (rows, -1))
+
+    def _as_kernel(self, matrix, arrays=ops):
+        permuted = arrays.reshape(matrix, [self._kernel_shape[axis] for axis in self._axes])
+        return arrays.transpose(permuted, np.argsort(self._axes).tolist())
 
     @property
     def factors(self):
@@ -195,7 +187,7 @@ class FactoredKernel(keras.layers.Layer):
                 f"The kernel of {self.name!r} has shape {self._kernel_shape}. "
                 f"Received: {kernel.shape}"
             )
-        matrix = kernel.transpose(self._axes).reshape(self._factors[0].shape[0], -1)
+        matrix = self.as_matrix(kernel, np)
         split = identity_factors if self.factorization == "identity" else balanced_factors
         widths = chain_sizes(self._factors)[1:-1]
         for factor, value in zip(self._factors, split(matrix, self.depth, widths), strict=True):
@@ -208,8 +200,7 @@ class FactoredKernel(keras.layers.Layer):
             NumPy array.
         """
         factors = [np.asarray(ops.convert_to_numpy(f), "float64") for f in self.factors]
-        permuted = chain_product(factors).reshape([self._kernel_shape[a] for a in self._axes])
-        return permuted.transpose(np.argsort(self._axes))
+        return self._as_kernel(chain_product(factors), np)
 
     def collapse(self):
         """The stock layer that computes the same function.
@@ -267,6 +258,38 @@ class FactoredKernel(keras.layers.Layer):
         }
         unsupported = ("kernel_constraint", "lora_rank", "lora_alpha", "quantization_config")
         return {k: v for k, v in config.items() if k not in unsupported}
+
+
+def checked_factoring(depth, width, factorization, kernel_constraint):
+    """Depth and width of a factored layer, checked with what else is said of its factors.
+
+    Args:
+        depth: number of factors, N ≥ 1.
+        width: sizes between the factors, see `FactoredLinear`.
+        factorization: "balanced", "independent" or "identity".
+        kernel_constraint: anything but `None` is refused.
+
+    Returns:
+        Pair of the depth, an int, and the width: None, an int or a list of `depth − 1` ints.
+
+    Raises:
+        ValueError: for arguments out of range, or a `kernel_constraint`.
+    """
+    depth = positive_integer("depth", depth)
+    width = _checked_width(width, depth)
+    if factorization not in FACTORIZATIONS:
+        raise ValueError(
+            f"`factorization` must be one of {', '.join(map(repr, FACTORIZATIONS))}. "
+            f"Received: factorization={factorization!r}"
+        )
+    if kernel_constraint is not None:
+        raise ValueError(
+            "`kernel_constraint` is not supported: projecting the product of the factors onto "
+            "a constraint does not say how to move the factors. Use `kernel_regularizer`, or "
+            "collapse() to a stock layer first. "
+            f"Received: kernel_constraint={kernel_constraint}"
+        )
+    return depth, width
 
 
 def _refuse_on_factors(**arguments):

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_overparam.checks import positive_integer
-from keras_overparam.factorization import application_plans, chain_sizes
+from keras_overparam.factorization import application_plans, chain_sizes, plan_for
 from keras_overparam.layers.factored_kernel import FactoredKernel
 
 
@@ -125,8 +125,8 @@ class FactoredLinear(FactoredKernel):
         if len(plans) == 1 or None not in leading:
             # Where JAX asks only for the shape of the output, sizes are symbols: any order will do.
             known = all(isinstance(size, int) for size in leading)
-            rows = max(math.prod(leading), 1) if known else 1
-            return self._follow([plan for plan in plans if plan.from_rows <= rows][-1], inputs)
+            rows = math.prod(leading) if known else 1
+            return self._follow(plan_for(plans, rows), inputs)
         rows = ops.prod(ops.shape(inputs)[:-1])
         index = sum(ops.cast(rows >= plan.from_rows, "int32") for plan in plans[1:])
         branches = [lambda x, plan=plan: self._follow(plan, x) for plan in plans]
