@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_overparam import EndToEnd, FactoredDense, end_to_end_gradient, end_to_end_step
 
+ON_TORCH = keras.backend.backend() == "torch"
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(64, 6)).astype("float32")
 Y = (X @ RNG.normal(size=(6, 3)) + 0.1).astype("float32")
@@ -90,7 +91,7 @@ def test_depth_one_is_sgd_bit_for_bit(arguments):
         )
     ]
     # On PyTorch Keras has an SGD of its own, which updates all variables at once and rounds so.
-    rounding = 2e-6 if keras.backend.backend() == "torch" else 0
+    rounding = 2e-6 if ON_TORCH else 0
     for ours, theirs in zip(*ends, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=rounding, atol=rounding)
 
@@ -262,9 +263,10 @@ def test_tracking_stays_accurate_along_a_training(arguments, regularizer, bound)
     pairs = zip(large[1:], large[:-1], strict=True)
     renewed = sum(not np.array_equal(new, old) for new, old in pairs)
     assert len(large) == 32
-    assert renewed <= 16
+    assert renewed < (17 if ON_TORCH else 16)
     assert max(optimizer.errors) < bound
-    model.layers[1].kernel.assign(0.1 * RNG.normal(size=(96, 72)))  # wherever the kernel goes
+    far = (0.1 if ON_TORCH else 1) * RNG.normal(size=(96, 72))  # from 1 the loss diverges there
+    model.layers[1].kernel.assign(far)  # wherever the kernel goes
     model.fit(X, Y, epochs=1, batch_size=8, shuffle=False, verbose=0)
     assert max(optimizer.errors) < bound
 
