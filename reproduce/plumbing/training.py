@@ -1,4 +1,4 @@
-"""Train one run of the MNIST tutorial and leave its record, models and logs: all side effects."""
+"""Train one run of a network on images and leave its record, models and logs: all side effects."""
 
 import dataclasses
 import math
@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
 
+from keras_overparam import collapse
 from plumbing import records, tutorial_cnn
 
 METRICS = ("objective", "cross_entropy", "l2")
@@ -21,7 +22,7 @@ def train(settings, data, folder, again=False):
     """Run `settings` in `folder`, or go on where an interrupted run stopped.
 
     Args:
-        settings: `tutorial_cnn.Settings`.
+        settings: `tutorial_cnn.Settings` or `networks.Settings`.
         data: `datasets.ImageData`.
         folder: the run's own folder.
         again: repeat the run even if it is finished.
@@ -70,7 +71,7 @@ class Run:
         keras.utils.set_random_seed(self.settings.seed)
         policy = self.settings.mixed_precision
         keras.config.set_dtype_policy("float32" if policy == "off" else f"mixed_{policy}")
-        self.network = tutorial_cnn.build_network(self.settings)
+        self.network = self.settings.build_network(self.data.train_images.shape[1:])
         tutorial_cnn.compile_network(self.network, self.settings, len(self.training[1]))
 
     def _epoch(self, epoch, first, last, steps):
@@ -157,7 +158,7 @@ class Run:
     def _finish(self, status):
         """Evaluate, save both models and close the record."""
         network = tutorial_cnn.plain(self.network)
-        single = tutorial_cnn.collapsed(self.network)
+        single = collapse(network)
         outputs = tutorial_cnn.logits(network, self.data.test_images)
         difference = np.abs(tutorial_cnn.logits(single, self.data.test_images) - outputs)
         records.write_atomically(self.folder / "model.keras", network.save)
