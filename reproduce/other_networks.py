@@ -16,7 +16,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from plumbing import datasets, network_figures, network_results, networks, records, results
+from plumbing import datasets, network_figures, network_results, networks, records
 from plumbing.jobs import command, prepare, run
 from plumbing.options import add_data_options, add_machine_options, add_run_options
 from plumbing.tuning import tune_with_scale

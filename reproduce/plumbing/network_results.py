@@ -52,7 +52,8 @@ def speed_up(group, originals):
     """Steps of the original over those of another model, to the higher of both final objectives.
 
     Args:
-        group, originals: results of both, of the same seeds in the same order.
+        group: results of the other model.
+        originals: results of the original, of the same seeds in the same order.
     """
     ratios = []
     for result, original in zip(group, originals, strict=True):

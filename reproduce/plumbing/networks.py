@@ -71,7 +71,7 @@ class Settings:
 
 
 class Starts:
-    """Kernel initializers of one network, another seed for each layer, and layers that take them."""
+    """The layers of one network that have kernels, each with a start of its own."""
 
     def __init__(self, settings):
         self.seed = 1000 * settings.seed

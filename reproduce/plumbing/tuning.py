@@ -39,9 +39,6 @@ def tune_with_scale(final, rate, scale=1.0):
     Returns:
         The pair; each is inside its grid at the other's value.
     """
-    while True:
-        rate = best_rate(tune(lambda value: final(value, scale), rate))
-        best = best_rate(tune(lambda value: final(rate, value), scale))
-        if best == scale:
-            return rate, scale
-        scale = best
+    rate = best_rate(tune(lambda value: final(value, scale), rate))
+    best = best_rate(tune(lambda value: final(rate, value), scale))
+    return (rate, scale) if best == scale else tune_with_scale(final, rate, best)
