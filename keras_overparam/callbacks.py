@@ -62,6 +62,8 @@ DESCRIPTIONS = {
     ),
 }
 
+SHOWN_BELOW = float(np.finfo("float32").max)  # TensorBoard keeps numbers in float32
+
 
 class Watched(NamedTuple):
     """A kernel to look at: name, variables that its matrix is a product of, depth of the rule."""
@@ -215,13 +217,15 @@ class FactorMonitor(keras.callbacks.Callback):
 
     def _write(self, name, quantities, step):
         for quantity, value in quantities.items():
+            if not np.max(value) <= SHOWN_BELOW:
+                continue
             if quantity == "singular_values":
                 text = DESCRIPTIONS[quantity]
                 self._log.histogram(f"{name}/{quantity}", value, step, text)
                 for rank, one in enumerate(value[: self.largest], start=1):
                     text = DESCRIPTIONS["singular_value"]
                     self._log.scalar(f"{name}/singular_value/{rank}", one, step, text)
-            elif np.isfinite(value):
+            else:
                 self._log.scalar(f"{name}/{quantity}", value, step, DESCRIPTIONS[quantity])
 
     def _describe(self):

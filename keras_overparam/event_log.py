@@ -1,5 +1,6 @@
 """Event files for TensorBoard, written with the `tensorboard` package alone on any backend."""
 
+import contextlib
 import itertools
 import os
 import socket
@@ -33,11 +34,12 @@ class EventLog:
             ) from error
         name = f"{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
         self.path = Path(folder) / f"events.out.tfevents.{name}"
-        self._writer = None
+        self._file = self._writer = None
 
         def open_file():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = RecordWriter(self.path.open("wb"))
+            self._file = self.path.open("wb")
+            self._writer = RecordWriter(self._file)
             start = Event(wall_time=time.time(), file_version="brain.Event:2")
             self._writer.write(start.SerializeToString())
 
@@ -116,6 +118,9 @@ class EventLog:
             write()
         except OSError as error:
             self._writer = None
+            with contextlib.suppress(OSError):
+                if self._file is not None:
+                    self._file.close()
             warnings.warn(
                 f"{self.path} cannot be written ({error.strerror or error}); training goes on, and "
                 "TensorBoard shows nothing after this.",
