@@ -35,8 +35,8 @@ def main(arguments=None):
     parser.add_argument("--output", type=Path, default="runs/report.html", help="(%(default)s)")
     options = parser.parse_args(arguments)
     try:
-        text = html()
         records.make_folder(options.output.parent)
+        text = html()
         records.write_atomically(options.output, lambda path: path.write_bytes(text.encode()))
     except (OSError, ValueError, records.OutputError) as error:
         sys.exit(f"report.py: error: {error}")
