@@ -233,7 +233,7 @@ FIGURES = {
         "ranges over seeds.",
         "Six plots of training loss against iteration: three regressions side by side, balanced "
         "starts above, independent starts below. Above, thin curves run inside the thick ones. "
-        "Below, narrow networks fall later than the rule and wide ones sooner.",
+        "Below, narrow deep networks fall later than the rule and wide ones sooner.",
         "python reproduce/end_to_end_rule.py --seeds {seeds} --publish",
     ),
     "mnist_cnn": Figure(
@@ -245,7 +245,7 @@ FIGURES = {
         "Three plots against the training step for the original network and the "
         "overparameterized one with the L2 term on the product and on the factors: objective, "
         "cross-entropy and L2 term. Objective and L2 term of the product variant fall far below "
-        "the others, which nearly coincide; the three cross-entropies overlap.",
+        "the others, which stay close; the three cross-entropies overlap.",
         "python reproduce/publish.py",
     ),
     "mnist_rates": Figure(
