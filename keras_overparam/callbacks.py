@@ -140,20 +140,23 @@ class FactorMonitor(keras.callbacks.Callback):
         self.hparams = hparams
         self.history = []
         self._log = None
-        self._described = False
 
     def on_train_begin(self, logs=None):
-        """Find the kernels, and open the log."""
+        """Find the kernels, and begin the log."""
         model = self.model
         self._watched = watched_kernels(model, self.layers)
+        if not self._watched:
+            names = ", ".join(watched.name for watched in watched_kernels(model)) or "none"
+            raise ValueError(
+                "FactorMonitor shows factored layers and kernels trained by EndToEnd; the model "
+                f"has {names}. Received: layers={self.layers!r}"
+            )
         self._base = self._step = int(ops.convert_to_numpy(model.optimizer.iterations))
         self._next = self._base if self.update_freq == "epoch" else self._next_multiple(self._base)
         self._before = None
-        if self.log_dir is not None:
+        if self.log_dir is not None and self._log is None:
             self._log = EventLog(self.log_dir / "factors")
-            if not self._described:
-                self._describe()
-                self._described = True
+            self._describe()
 
     def on_epoch_begin(self, epoch, logs=None):
         """Count steps from here."""
@@ -181,11 +184,11 @@ class FactorMonitor(keras.callbacks.Callback):
                 self._log.scalar(f"metrics/{name}", float(value), self._step)
 
     def on_train_end(self, logs=None):
-        """Measure where training ended, and close the log."""
+        """Measure where training ended."""
         if not self.history or self.history[-1]["step"] != self._step:
             self._measure(self._step, self._values())
-        if self._log is not None:
-            self._log.close()
+        elif self._log is not None:
+            self._log.flush()
 
     def _next_multiple(self, step):
         if self.update_freq == "epoch":
@@ -253,9 +256,23 @@ class FactorMonitor(keras.callbacks.Callback):
                     for w, n in zip(self._watched, names, strict=True)
                 },
             }
+            | self._charts_of_one_output()
         )
         if self.hparams:
             self._log.hparams(self.hparams)
+
+    def _charts_of_one_output(self):
+        names = [
+            re.escape(watched.name)
+            for watched in self._watched
+            if 1 in (watched.variables[0].shape[0], watched.variables[-1].shape[-1])
+        ]
+        quantities = {"Adaptive step": "adaptive_step", "Momentum's share": "momentum_share"}
+        charts = {
+            title: [f"^{name}/one_output/{quantity}$" for name in names]
+            for title, quantity in quantities.items()
+        }
+        return {"Layers of one output": charts} if names else {}
 
 
 def watched_kernels(model, layers=None):
@@ -266,10 +283,7 @@ def watched_kernels(model, layers=None):
         layers: regular expression of the layers' paths; `None` for all.
 
     Returns:
-        List of `Watched`.
-
-    Raises:
-        ValueError: if there are none.
+        List of `Watched`; empty if there are none.
     """
 
     def name_of(path):
@@ -287,14 +301,7 @@ def watched_kernels(model, layers=None):
             if depth > 1:
                 name = name_of(variable.path.removesuffix("/kernel"))
                 found.append(Watched(name, "kernel trained by EndToEnd", [variable], depth))
-    chosen = [watched for watched in found if layers is None or re.search(layers, watched.name)]
-    if not chosen:
-        names = ", ".join(watched.name for watched in found) or "none"
-        raise ValueError(
-            "FactorMonitor shows factored layers and kernels trained by EndToEnd; the model has "
-            f"{names}. Received: layers={layers!r}"
-        )
-    return chosen
+    return [watched for watched in found if layers is None or re.search(layers, watched.name)]
 
 
 def measured(factors, depth, later=None):
@@ -350,5 +357,13 @@ def about(watched, optimizer, hparams=None):
         lines.append(f"| {one.name} | {one.kind} | {one.depth} | {sizes} |")
     settings = dict(optimizer.get_config()) | (hparams or {})
     lines += ["", f"Optimizer: {type(optimizer).__name__}", "", "| setting | value |", "|---|---|"]
-    lines += [f"| {name} | {value} |" for name, value in settings.items() if value is not None]
+    lines += [f"| {name} | {_in_words(v)} |" for name, v in settings.items() if v is not None]
     return "\n".join(lines)
+
+
+def _in_words(value):
+    """A setting as a text; of a serialized object, its class and arguments."""
+    if not (isinstance(value, dict) and "class_name" in value):
+        return str(value)
+    arguments = ", ".join(f"{name}={inner}" for name, inner in value["config"].items())
+    return f"{value['class_name']}({arguments})"

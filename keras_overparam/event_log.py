@@ -1,6 +1,5 @@
 """Event files for TensorBoard, written with the `tensorboard` package alone on any backend."""
 
-import contextlib
 import itertools
 import os
 import socket
@@ -14,7 +13,9 @@ _numbers = itertools.count()  # of the files of this process
 class EventLog:
     """Appends to an event file of its own in a folder, which is one run in TensorBoard.
 
-    A file that cannot be written is warned of once; then nothing is written, and training goes on.
+    The file is open only while `flush` writes to it: a kill at another time costs nothing that was
+    flushed. A file that cannot be written is warned of once; then nothing is written, and training
+    goes on.
 
     Args:
         folder: path, created if need be.
@@ -26,7 +27,6 @@ class EventLog:
     def __init__(self, folder):
         try:
             from tensorboard.compat.proto.event_pb2 import Event
-            from tensorboard.summary.writer.record_writer import RecordWriter
         except ImportError as error:
             raise ImportError(
                 "Writing for TensorBoard needs its package: `pip install tensorboard`, or pass "
@@ -34,16 +34,8 @@ class EventLog:
             ) from error
         name = f"{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
         self.path = Path(folder) / f"events.out.tfevents.{name}"
-        self._file = self._writer = None
-
-        def open_file():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("wb")
-            self._writer = RecordWriter(self._file)
-            start = Event(wall_time=time.time(), file_version="brain.Event:2")
-            self._writer.write(start.SerializeToString())
-
-        self._guarded(open_file)
+        self._failed = False
+        self._events = [Event(wall_time=time.time(), file_version="brain.Event:2")]
 
     def scalar(self, tag, value, step, description=None):
         """A number; `description` is shown beside its chart, in Markdown."""
@@ -97,30 +89,22 @@ class EventLog:
 
         # TensorFlow, where it is there, has a class of its own for the same message.
         summary = Summary.FromString(summary.SerializeToString())
-        event = Event(wall_time=time.time(), step=step, summary=summary)
-        self._if_open(lambda: self._writer.write(event.SerializeToString()))
+        self._events.append(Event(wall_time=time.time(), step=step, summary=summary))
 
     def flush(self):
-        """Put everything on the disk."""
-        self._if_open(lambda: self._writer.flush())
+        """Append what there is to the file."""
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-    def close(self):
-        """Flush, and close the file."""
-        self._if_open(lambda: self._writer.close())
-        self._writer = None
-
-    def _if_open(self, write):
-        if self._writer is not None:
-            self._guarded(write)
-
-    def _guarded(self, write):
+        events, self._events = self._events, []
+        if self._failed:
+            return
         try:
-            write()
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab") as file:
+                for event in events:
+                    RecordWriter(file).write(event.SerializeToString())
         except OSError as error:
-            self._writer = None
-            with contextlib.suppress(OSError):
-                if self._file is not None:
-                    self._file.close()
+            self._failed = True
             warnings.warn(
                 f"{self.path} cannot be written ({error.strerror or error}); training goes on, and "
                 "TensorBoard shows nothing after this.",

@@ -11,11 +11,13 @@ import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
 
-from keras_overparam import collapse
-from plumbing import records, tutorial_cnn
+from keras_overparam import FactorMonitor, collapse
+from keras_overparam.callbacks import watched_kernels
+from plumbing import boards, records, tutorial_cnn
 
 METRICS = ("objective", "cross_entropy", "l2")
 SUMMARY_EVERY = 10  # steps between two TensorBoard points
+LOGS = "tensorboard"  # folder of a run's logs, in its own
 
 
 def train(settings, data, folder, again=False):
@@ -49,6 +51,7 @@ class Run:
         self.folder = folder
         self.record = record
         self.checkpoints = records.make_folder(folder / "checkpoint")
+        self.logs = folder / LOGS
         held_out = min(tutorial_cnn.HELD_OUT, len(data.train_labels) // 10)
         self.validation = data.train_images[:held_out], data.train_labels[:held_out]
         self.training = data.train_images[held_out:], data.train_labels[held_out:]
@@ -58,7 +61,7 @@ class Run:
         self._build()
         ends = tutorial_cnn.epoch_ends(self.settings, len(self.training[1]))
         done = self._restore()
-        steps = StepRecorder(self.folder / "tensorboard", ends[-1], ([0, *ends])[done])
+        steps = StepRecorder(self.logs, ends[-1], ([0, *ends])[done], self.settings)
         finite = True
         with steps:
             for epoch in range(done, self.settings.epochs):
@@ -73,6 +76,7 @@ class Run:
         keras.config.set_dtype_policy("float32" if policy == "off" else f"mixed_{policy}")
         self.network = self.settings.build_network(self.data.train_images.shape[1:])
         tutorial_cnn.compile_network(self.network, self.settings, len(self.training[1]))
+        self.monitors = [FactorMonitor(self.logs)] if watched_kernels(self.network) else []
 
     def _epoch(self, epoch, first, last, steps):
         started = time.perf_counter()
@@ -83,7 +87,7 @@ class Run:
             epochs=epoch + 1,
             verbose=0,
             shuffle=False,
-            callbacks=[steps],
+            callbacks=[steps, *self.monitors],
         )
         seconds = time.perf_counter() - started
         outputs = tutorial_cnn.logits(self.network, self.validation[0])
@@ -177,10 +181,12 @@ class Run:
 class StepRecorder(keras.callbacks.Callback):
     """Objective, cross-entropy and L2 term of every step; progress bar; TensorBoard scalars."""
 
-    def __init__(self, log_dir, total_steps, first_step, show=True):
+    def __init__(self, log_dir, total_steps, first_step, settings, show=True):
         super().__init__()
         self.step = first_step
         self.writer = tf.summary.create_file_writer(str(log_dir))
+        with self.writer.as_default(step=first_step):
+            boards.describe(settings)
         self.bar = tqdm(
             total=total_steps,
             initial=first_step,

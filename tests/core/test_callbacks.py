@@ -2,6 +2,7 @@
 
 import builtins
 import math
+import re
 
 import keras
 import numpy as np
@@ -153,7 +154,7 @@ def test_a_full_disk_is_warned_of_once(tmp_path, monkeypatch):
 
     def until_full(writer, data):
         calls.append(data)
-        if len(calls) > 20:
+        if len(calls) == 20:
             raise OSError(28, "No space left on device")
         write(writer, data)
 
@@ -162,6 +163,7 @@ def test_a_full_disk_is_warned_of_once(tmp_path, monkeypatch):
         history = fit(deep_model(), FactorMonitor(tmp_path, 2))
     assert sum("training goes on" in str(one.message) for one in caught) == 1
     assert len(history) == 9
+    assert len(calls) == 20  # nothing after the failure, which would leave a gap
 
 
 def test_a_folder_that_cannot_be_written_is_warned_of(tmp_path):
@@ -206,16 +208,31 @@ def test_without_tensorboard_it_says_what_to_do(tmp_path, monkeypatch):
 # What TensorBoard reads -------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def events(tmp_path_factory):
+def read(folder):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    events = EventAccumulator(str(folder / "factors"))
+    events.Reload()
+    return events
+
+
+def layout_of(events):
+    """The dashboard's charts, as `FactorMonitor` describes them."""
+    from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+
+    content = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    return {
+        category.title: {chart.title: list(chart.multiline.tag) for chart in category.chart}
+        for category in Layout.FromString(content).category
+    }
+
+
+@pytest.fixture(scope="module")
+def events(tmp_path_factory):
     folder = tmp_path_factory.mktemp("logs")
     monitor = FactorMonitor(folder, 5, largest=2, hparams={"rate": 0.01, "start": "balanced"})
     history = fit(deep_model(), monitor)
-    events = EventAccumulator(str(folder / "factors"))
-    events.Reload()
-    return events, history
+    return read(folder), history
 
 
 def test_every_quantity_is_a_described_chart_of_its_layer(events):
@@ -232,14 +249,10 @@ def test_every_quantity_is_a_described_chart_of_its_layer(events):
 
 
 def test_charts_texts_and_hyperparameters_are_there(events):
-    from tensorboard.plugins.custom_scalar import layout_pb2
     from tensorboard.plugins.hparams import metadata
 
     events, _ = events
-    layout = layout_pb2.Layout.FromString(
-        events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
-    )
-    assert [category.title for category in layout.category] == [
+    assert list(layout_of(events)) == [
         "Spectrum of the products",
         "End-to-end rule",
         "Preconditioner",
@@ -253,14 +266,17 @@ def test_charts_texts_and_hyperparameters_are_there(events):
     assert len(events.Tensors("metrics/loss")) == 2
 
 
-def test_every_chart_of_the_layout_finds_tags(events):
-    import re
-
-    from tensorboard.plugins.custom_scalar import layout_pb2
-
-    events, _ = events
-    content = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
-    for category in layout_pb2.Layout.FromString(content).category:
-        for chart in category.chart:
-            for pattern in chart.multiline.tag:
+@pytest.mark.parametrize("units", [3, 1])
+def test_every_chart_of_the_layout_finds_tags(tmp_path, units):
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.01, 10, 0.9)
+    model = deep_model(units=units, optimizer=keras.optimizers.SGD(schedule))
+    fit(model, FactorMonitor(tmp_path, 5), y=Y[:, :units])
+    events = read(tmp_path)
+    layout = layout_of(events)
+    assert ("Layers of one output" in layout) == (units == 1)
+    for charts in layout.values():
+        for patterns in charts.values():
+            for pattern in patterns:
                 assert any(re.match(pattern, tag) for tag in events.Tags()["tensors"]), pattern
+    (text,) = events.Tensors("about")[0].tensor_proto.string_val
+    assert "| learning_rate | ExponentialDecay(initial_learning_rate=0.01," in text.decode()
