@@ -84,7 +84,7 @@ def main(arguments=None):
         if set(options.factored) == set(networks.MODEL_NAMES):
             network_figures.draw_networks(found, output / "networks.png", data.notice)
             rows = network_results.summary(found)
-            print("\n" + network_results.table(rows, networks.TITLES))
+            print("\n" + network_results.table(rows))
             print(f"\nFigure: {output / 'networks.png'}")
 
 

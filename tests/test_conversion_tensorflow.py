@@ -83,6 +83,18 @@ def test_a_collapsed_model_is_exported(flat, tmp_path):
     assert difference(served.serve(x), model(x)) < 1e-6
 
 
+@pytest.mark.filterwarnings("ignore:.*np.object:FutureWarning")  # Keras's look at NumPy
+def test_a_collapsed_model_runs_in_onnx(flat, tmp_path):
+    import onnxruntime
+
+    model, x = flat
+    expected = np.asarray(model(x))  # Keras exports models that were called
+    model.export(tmp_path / "model.onnx", format="onnx", verbose=False)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (outputs,) = session.run(None, {session.get_inputs()[0].name: x})
+    assert difference(outputs, expected) < 1e-5
+
+
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
 def test_a_collapsed_model_is_quantized(flat):
     model, x = flat

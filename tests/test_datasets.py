@@ -217,3 +217,34 @@ def test_enlarging_keeps_constants_and_direction():
 def test_unknown_dataset_is_an_error():
     with pytest.raises(DataError, match="must be one of .* Received: dataset='cifar'"):
         load_images("cifar")
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("fashion_mnist", (28, 28, 1)), ("cifar10", (32, 32, 3))]
+)
+def test_other_images_that_tfds_has_prepared(name, shape, tmp_path, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    images = np.random.default_rng(0).integers(0, 256, size=(12, *shape), dtype=np.uint8)
+
+    def split_generators(builder, _):
+        def generate(split):
+            for index, image in enumerate(images[: 8 if split == "train" else 4]):
+                yield f"{split}{index}", {"image": image, "label": index % 10} | extra
+
+        extra = {"id": "x"} if "id" in builder.info.features else {}
+        return {split: generate(split) for split in ("train", "test")}
+
+    monkeypatch.setattr(tfds.builder_cls(name), "_split_generators", split_generators)
+    tfds.builder(name, data_dir=tmp_path).download_and_prepare()
+    data = load_images(name, data_dir=tmp_path)
+    assert (data.name, data.order, data.notice) == (name, "tfds", None)
+    assert data.source == f"TFDS {name}, prepared data"
+    assert data.train_images.shape == (8, *shape)
+    assert data.test_labels.dtype == np.int32
+    assert {image.tobytes() for image in data.train_images} == {i.tobytes() for i in images[:8]}
+
+
+def test_other_images_that_cannot_be_had(tmp_path):
+    with pytest.raises(DataError, match=r"CIFAR-10 is not prepared in .* connect to a network"):
+        load_images("cifar10", data_dir=tmp_path)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from plumbing import criteria, results
+from plumbing.networks import TITLES
 
 ORIGINAL, FACTORED = "none", ("dense", "all")
 REPRODUCED, PARTLY, NOT = "reproduced", "partly", "not reproduced"
@@ -104,8 +105,9 @@ def verdicts(rows, tutorials):
     faster = [any(np.median(r) >= 1.1 and r.min() > 1 for r in rs) for rs in ratios.values()]
     largest = {name: max(np.median(r) for r in rs) for name, rs in ratios.items()}
     whole = float(np.median(tutorials))
-    texts = {name: " and ".join(spread(r) for r in rs) for name, rs in ratios.items()}
-    measured = "; ".join(f"{name} {text}" for name, text in texts.items())
+    measured = "; ".join(
+        f"{TITLES[name]} {' and '.join(map(spread, rs))}" for name, rs in ratios.items()
+    )
     return [
         _row(
             "speed_up",
@@ -118,7 +120,7 @@ def verdicts(rows, tutorials):
             "less_prominent",
             "but not nearly as much as the tutorial's",
             "largest speed-ups "
-            + ", ".join(f"{value:.2f}" for value in largest.values())
+            + ", ".join(f"{TITLES[name]} {value:.2f}" for name, value in largest.items())
             + f"; the tutorial network's {spread(np.asarray(tutorials))}",
             max(largest.values()) <= whole / 2,
             max(largest.values()) <= whole,
@@ -140,13 +142,8 @@ def spread(values):
     return f"{np.median(values):.2f} ({np.min(values):.2f}–{np.max(values):.2f})"
 
 
-def table(rows, titles):
-    """Markdown table of a summary.
-
-    Args:
-        rows: of `summary`.
-        titles: names of the networks for people.
-    """
+def table(rows):
+    """Markdown table of a summary."""
     lines = [
         "| Network | Factored | Parameters | Best rate | Best scale | Final objective "
         "| Speed-up over the original | Test error (%) |",
@@ -157,7 +154,7 @@ def table(rows, titles):
         low, middle, high = np.quantile(row["final_objective"], (0, 0.5, 1))
         error = results.mean_and_spread(row["test_error_percent"])
         lines.append(
-            f"| {titles[row['network']]} | {row['model']} | {row['parameters']:,} "
+            f"| {TITLES[row['network']]} | {row['model']} | {row['parameters']:,} "
             f"| {row['learning_rate']:g} | {row['start_scale']:g} "
             f"| {middle:.3g} ({low:.3g}–{high:.3g}) "
             f"| {'' if original else spread(row['speed_up'])} | {error['mean']:.2f} |"
