@@ -112,7 +112,7 @@ class Main:
 
     def seconds(self, steps):
         """Mean duration of a step, the first of the block left out."""
-        with StepRecorder(self.folder, steps, 0, show=False) as recorder:
+        with StepRecorder(self.folder, steps, 0, self.settings, show=False) as recorder:
             self.network.fit(
                 tutorial_cnn.batches(IMAGES, LABELS, 0, steps),
                 verbose=0,

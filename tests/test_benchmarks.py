@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 QUICK = {
     "mnist_step.py": ["--rounds", "1", "--steps", "2"],
     "end_to_end_cnn.py": ["--dataset", "digits", "--rounds", "1", "--steps", "2"],
+    "monitor.py": ["--dataset", "digits", "--rounds", "1", "--steps", "2"],
     "end_to_end_step.py": ["--rounds", "1", "--steps", "1", "--shapes", "12x5", "6x6"],
     "sweep.py": [
         *("--rounds", "1", "--dataset", "diabetes", "--configurations", "3", "2"),
