@@ -1,6 +1,7 @@
 """Figures as functions of results."""
 
 import textwrap
+from pathlib import Path
 
 import matplotlib
 
@@ -8,17 +9,11 @@ matplotlib.use("Agg")  # no display needed
 import matplotlib.pyplot as plt
 import numpy as np
 
+from plumbing import palette
 from plumbing.records import write_atomically
 from plumbing.results import WINDOW, at_best_rate, rate_grid
 
-# Okabe & Ito: told apart by colour-blind readers; the same model has the same colour everywhere.
-COLOURS = {
-    ("original", "product"): "#0072B2",
-    ("overparameterized", "product"): "#D55E00",
-    ("overparameterized", "factors"): "#009E73",
-    ("original", "none"): "#56B4E9",
-    ("overparameterized", "none"): "#E69F00",
-}
+COLOURS = palette.TUTORIAL
 DASHES = {"original": "-", "overparameterized": "--"}
 LABELS = {"product": "", "factors": ", L2 on factors", "none": ", no L2"}
 PANELS = (
@@ -26,9 +21,12 @@ PANELS = (
     ("cross_entropy", "cross-entropy (nats)"),
     ("l2", "L2 term"),
 )
-
-
+WIDTH = 6.8  # inches: halved, as in a column, the text can still be read
 STYLE = {"font.size": 8, "axes.grid": True, "grid.alpha": 0.3}
+# Text stays text, and the same figure gives the same file.
+SVG = {"svg.fonttype": "none", "svg.hashsalt": "keras_overparam"}
+DPI = 180
+POINTS = 300  # of a curve
 
 
 def draw_objective(groups, path, notice=None):
@@ -94,12 +92,23 @@ def _draw_rate_grid(axis, group, height):
 
 
 def finish(figure, path, title, notice=None):
-    """Give a figure its title, red if it holds a notice, and write it."""
+    """Give a figure its title, red if it holds a notice, and write it as PNG and as SVG.
+
+    Args:
+        figure: a figure; it is closed.
+        path: one of the two files, the other lies beside it.
+        title: text above the figure.
+        notice: whether the title holds a notice.
+    """
     figure.suptitle(title, fontsize=9, color="firebrick" if notice else "black")
     figure.tight_layout()
-    # Without the date and the version the same records give the same file.
-    metadata = {"Software": None} if str(path).endswith(".png") else {"Date": None}
-    write_atomically(path, lambda file: figure.savefig(file, dpi=160, metadata=metadata))
+    # Without the date and the version the same records give the same files.
+    for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
+        with plt.rc_context(SVG):
+            write_atomically(
+                Path(path).with_suffix(suffix),
+                lambda file, metadata=metadata: figure.savefig(file, dpi=DPI, metadata=metadata),
+            )
     plt.close(figure)
 
 
