@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from plumbing import palette, vector_field
-from plumbing.figures import STYLE, finish
+from plumbing.figures import STYLE, WIDTH, finish
 
 MARK_EVERY = 10  # iterations
 ARROWS = 13  # each way
@@ -12,9 +12,9 @@ GRID = 90  # points of the contours each way
 THIN = 10  # of the loop's points, of which one is drawn
 PARTS = ("in", "small arc", "out", "large arc")
 SEEN = {
-    1: "Fast down the slope, then slowly along the valley.",
-    2: "Short steps near zero (+) allow a higher rate, which\ntells in the valley, far from zero.",
-    4: "More so, and the arrows bend to the rays from zero.",
+    1: "Gradient descent: fast down the slope,\nthen slowly along the valley.",
+    2: "Short steps near zero allow a higher rate,\nwhich tells in the valley, far from zero.",
+    4: "More so, and the arrows turn towards\nthe rays through zero.",
 }
 STAR = {"marker": "*", "markersize": 11, "color": "black", "linestyle": "none", "zorder": 6}
 
@@ -27,7 +27,7 @@ def draw(shown, path):
         path: file to write.
     """
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(3, 2, figsize=(6.8, 9.9), height_ratios=(1.15, 1.15, 1))
+        figure, axes = plt.subplots(3, 2, figsize=(WIDTH, 9.9), height_ratios=(1.15, 1.15, 1))
         axes = axes.ravel()
         box = _box(shown)
         for axis, depth in zip(axes, shown.settings.depths, strict=False):
@@ -40,10 +40,10 @@ def draw(shown, path):
 
 def _title(settings):
     return (
-        "What depth does to gradient descent: two weights, ℓ4 regression\n"
-        f"Each depth at the rate that first brings all {settings.directions} starts (○) within "
-        f"{settings.target:.1%} of the way to the minimum (★);\n"
-        f"a dot every {MARK_EVERY} iterations; arrows are the darker, the longer the step"
+        f"Gradient descent on two weights, ℓ4 regression: each depth at the fastest of "
+        f"{len(settings.rates)} rates,\nthat is, the first to leave {100 * settings.target:g} % of "
+        f"the excess loss of zero (+) from all {settings.directions} starts (○).\n"
+        f"★ minimum; a dot every {MARK_EVERY} iterations; the darker an arrow, the longer the step."
     )
 
 
@@ -87,11 +87,10 @@ def _draw_field(axis, shown, depth, box):
     axis.set_xticks(np.arange(-2, 2.1, 0.5))
     axis.set_yticks(np.arange(-2, 2.1, 0.5))
     axis.set(xlim=box[:, 0], ylim=box[:, 1])
-    rate, needed = shown.rates[depth], shown.needed[depth]
+    needed = shown.needed[depth]
     count = f"{needed:.0f} iterations" if np.isfinite(needed) else "goal not reached"
-    text = f"Rate {rate:.2g}, the fastest of {len(shown.settings.rates)}: {count}"
-    title = f"Depth {depth}, {f'product of {depth} factors' if depth > 1 else 'gradient descent'}"
-    _takeaway(axis, title, f"{SEEN.get(depth, SEEN[4])}\n{text}")
+    title = f"Depth {depth}: {count} at rate {shown.rates[depth]:.2g}"
+    _takeaway(axis, title, SEEN.get(depth, SEEN[4]))
 
 
 def _draw_contours(axis, shown, box):
@@ -148,8 +147,8 @@ def _draw_speed_ups(axis, shown):
     _takeaway(
         axis,
         "Is that typical?",
-        "Near zero depth 2 gains; far out both depths lose.\n"
-        f"{count} random problems: median, quartiles; ×: this one",
+        "Depth 2 gains near zero; far out depth loses.\n"
+        f"{count} problems: median, quartiles; ×: this one.",
     )
 
 
@@ -169,7 +168,7 @@ def _draw_loop(axis, shown):
         arrows = direction * (along[at] / abs(tangential).max())[:, None]
         colours = np.where(along[at] > 0, palette.DEPTHS[depth], "black")
         axis.quiver(
-            *part[at].T, *arrows.T, color=colours, scale=2.9, width=0.009, minlength=0, zorder=3
+            *part[at].T, *arrows.T, color=colours, scale=3.6, width=0.009, minlength=0, zorder=3
         )
     axis.plot(0, 0, "+", color="black")
     limit = 1.25 * outer
@@ -203,7 +202,7 @@ def _draw_work(axis, shown):
     axis.set_xticks(range(5), [""] * 5)
     axis.set_xticks(np.arange(4) + 0.5, PARTS, minor=True)
     axis.tick_params(axis="x", which="minor", length=0)
-    axis.set(xlabel="place on the loop", ylabel="work so far / work on straight parts")
+    axis.set(xlabel="place on the loop", ylabel="work so far\n(work on straight parts = 1)")
     axis.legend(loc="upper left", fontsize=7)
     _takeaway(
         axis,
