@@ -34,7 +34,7 @@ def _curves_and_rates(results, name):
     draw_curves(axes[0], results)
     draw_rates(axes[1], results)
     axes[0].legend(loc="lower left")
-    return figure, f"{name}: each model at its best learning rate, and the rates tried"
+    return figure, f"{name}: models at their best rates, and the rates tried"
 
 
 def _two_losses(results):
@@ -43,7 +43,7 @@ def _two_losses(results):
         group = [r for r in results if r.settings.power == power]
         draw_curves(axis, group, lambda s: f"depth {s.depth}")
         axis.set_title(f"ℓ{power} loss", fontsize=9)
-        axis.legend(loc="lower left")
+        axis.legend()
     return figure, "Gradient descent, each depth at its best learning rate"
 
 
@@ -53,8 +53,8 @@ def _deep(results):
         group = [r for r in results if r.settings.depth == depth]
         draw_curves(axis, group, lambda s: {"near_zero": "near zero"}.get(s.start, "near identity"))
         axis.set_title(f"depth {depth}", fontsize=9)
-        axis.legend(loc="lower left")
-    return figure, "Very deep linear networks, ℓ4 loss, by start, each at its best learning rate"
+        axis.legend()
+    return figure, "Very deep linear networks, ℓ4 loss, by start, at best rates"
 
 
 def _map(results):
@@ -71,7 +71,7 @@ def _map(results):
         axis.set_title(f"{start} start, norm {results[0].settings.scale:g}", fontsize=9)
     axes[0].set_ylabel("power p of the loss")
     iterations = results[0].settings.iterations
-    return figure, f"Speed-up over depth 1 in {iterations:,} iterations, best rates"
+    return figure, f"Speed-up over depth 1 (blue: faster), {iterations:,} iterations, best rates"
 
 
 def _heat(axis, grid):
@@ -130,7 +130,8 @@ def _widths(results):
         axis.set(xscale="log", xlabel="hidden width", ylabel=name)
         axis.set_xticks(widths, [f"{width:g}" for width in widths])
         axis.minorticks_off()
-    axes[0].legend()
+    axes[0].set_ylim(bottom=0)
+    axes[0].legend(loc="lower right")
     return figure, "Hidden width, ℓ4 loss, independent Gaussian weights"
 
 
@@ -167,12 +168,14 @@ def draw_rates(axis, results):
         ends = result.losses[finite, :, -1]
         band = {"color": style["color"], "alpha": 0.2, "linewidth": 0}
         axis.fill_between(result.rates[finite], ends.min(axis=1), ends.max(axis=1), **band)
-        axis.plot(result.rates[result.best], result.final[result.best], "o", color=style["color"])
+        marker = {"marker": MARKERS.get(result.settings.depth, "o"), "color": style["color"]}
+        axis.plot(result.rates[result.best], result.final[result.best], **marker)
         if not finite.all():
             place = {"transform": axis.get_xaxis_transform(), "color": style["color"]}
             crosses = result.rates[~finite]
             axis.plot(crosses, np.full(len(crosses), 0.97 - 0.04 * index), "x", ms=3, **place)
-    axis.set(xscale="log", yscale="log", xlabel="learning rate (×: diverged)", ylabel="final loss")
+    axis.set(xscale="log", yscale="log", ylabel="final loss")
+    axis.set_xlabel("learning rate (marker: best, ×: diverged)")
     axis.set_ylim(0.85 * min(r.final.min() for r in results), 3 * highest)
     shown = np.concatenate(
         [r.rates[~np.isfinite(r.final) | (r.final < 3 * highest)] for r in results]

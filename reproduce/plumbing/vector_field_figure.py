@@ -168,7 +168,7 @@ def _draw_loop(axis, shown):
         arrows = direction * (along[at] / abs(tangential).max())[:, None]
         colours = np.where(along[at] > 0, palette.DEPTHS[depth], "black")
         axis.quiver(
-            *part[at].T, *arrows.T, color=colours, scale=3.6, width=0.009, minlength=0, zorder=3
+            *part[at].T, *arrows.T, color=colours, scale=4.5, width=0.009, minlength=0, zorder=3
         )
     axis.plot(0, 0, "+", color="black")
     limit = 1.25 * outer
