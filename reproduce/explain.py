@@ -60,7 +60,8 @@ def main(arguments=None):
         print("\n".join(report(shown)))
         for folder in [output] + [ASSETS] * options.publish:
             vector_field_figure.draw(shown, folder / f"{NAME}.png")
-        print(f"Figure: {output / NAME}.png and .svg")
+            vector_field_figure.animate(shown, folder / f"{NAME}.gif")
+        print(f"Figure: {output / NAME}.png and .svg, animated .gif")
 
 
 if __name__ == "__main__":

@@ -136,7 +136,10 @@ def finish(figure, path, title, notice=None):
     figure.suptitle(title, fontsize=9, color="firebrick" if notice else "black")
     figure.tight_layout()
     # Without the date and the version the same records give the same files.
-    for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
+    for suffix, metadata in (
+        (".png", {"Software": None}),
+        (".svg", {"Date": None, "Creator": None}),
+    ):
         with plt.rc_context(SVG):
             write_atomically(
                 Path(path).with_suffix(suffix),

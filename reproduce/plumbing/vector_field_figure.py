@@ -2,13 +2,16 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.animation import FuncAnimation, PillowWriter
 
 from plumbing import palette, vector_field
 from plumbing.figures import STYLE, WIDTH, finish
+from plumbing.records import write_atomically
 
 MARK_EVERY = 10  # iterations
 ARROWS = 13  # each way
 GRID = 90  # points of the contours each way
+FILM_DPI = 100
 THIN = 10  # of the loop's points, of which one is drawn
 PARTS = ("in", "small arc", "out", "large arc")
 SEEN = {
@@ -36,6 +39,47 @@ def draw(shown, path):
         _draw_loop(axes[4], shown)
         _draw_work(axes[5], shown)
         finish(figure, path, _title(shown.settings))
+
+
+def animate(shown, path, every=2):
+    """The trajectories of all depths side by side in time, as a GIF that repeats.
+
+    Args:
+        shown: a `vector_field.Shown`.
+        path: file to write.
+        every: iterations from one picture to the next.
+    """
+    depths, box = shown.settings.depths, _box(shown)
+    with plt.rc_context(STYLE):
+        size = (WIDTH, 2.7)
+        figure, axes = plt.subplots(1, len(depths), figsize=size, sharey=True, squeeze=False)
+        lines = {}
+        for axis, depth in zip(axes[0], depths, strict=True):
+            _draw_plane(axis, shown, box)
+            colour = palette.DEPTHS[depth]
+            lines[depth] = [
+                (axis.plot([], [], color=colour)[0], axis.plot([], [], "o", color=colour)[0])
+                for _ in range(shown.paths[depth].shape[1])
+            ]
+        axes[0, 0].set_ylabel("weight k₂")
+
+        def show(iteration):
+            for axis, depth in zip(axes[0], depths, strict=True):
+                done = f"{iteration} iterations"
+                axis.set_title(f"depth {depth}, rate {shown.rates[depth]:.2g}: {done}", fontsize=8)
+                for (line, head), way in zip(
+                    lines[depth], shown.paths[depth].swapaxes(0, 1), strict=True
+                ):
+                    line.set_data(*way[: iteration + 1].T)
+                    head.set_data(*way[iteration : iteration + 1].T)
+
+        length = len(shown.paths[depths[0]])
+        pictures = [*range(0, length, every), *[length - 1] * 8]  # and a rest at the end
+        show(0)
+        figure.tight_layout()
+        film = FuncAnimation(figure, show, pictures, repeat=True)
+        write_atomically(path, lambda file: film.save(file, PillowWriter(fps=8), dpi=FILM_DPI))
+        plt.close(figure)
 
 
 def _title(settings):
@@ -72,21 +116,26 @@ def _takeaway(axis, title, takeaway):
     )
 
 
-def _draw_field(axis, shown, depth, box):
+def _draw_plane(axis, shown, box):
+    """What is the same at all depths: contours of the loss, zero and the minimum."""
     _draw_contours(axis, shown, box)
+    axis.plot(0, 0, "+", color="black", markersize=7, zorder=6)
+    axis.plot(*shown.minimum, **STAR)
+    axis.set_xticks(np.arange(-2, 2.1, 0.5))
+    axis.set_yticks(np.arange(-2, 2.1, 0.5))
+    axis.set(xlim=box[:, 0], ylim=box[:, 1], aspect="equal", xlabel="weight k₁")
+    axis.grid(False)
+
+
+def _draw_field(axis, shown, depth, box):
+    _draw_plane(axis, shown, box)
+    axis.set_ylabel("weight k₂")
     _draw_arrows(axis, shown, depth, box)
     colour = palette.DEPTHS[depth]
     for path in shown.paths[depth].swapaxes(0, 1):
         axis.plot(*path.T, color=colour, linewidth=1.1, zorder=4)
         axis.plot(*path[MARK_EVERY::MARK_EVERY].T, "o", color=colour, markersize=3, zorder=5)
         axis.plot(*path[0], "o", color=colour, markerfacecolor="white", markersize=5, zorder=6)
-    axis.plot(*shown.minimum, **STAR)
-    axis.set(xlim=box[:, 0], ylim=box[:, 1], aspect="equal", xlabel="weight k₁", ylabel="weight k₂")
-    axis.grid(False)
-    axis.plot(0, 0, "+", color="black", markersize=7, zorder=6)
-    axis.set_xticks(np.arange(-2, 2.1, 0.5))
-    axis.set_yticks(np.arange(-2, 2.1, 0.5))
-    axis.set(xlim=box[:, 0], ylim=box[:, 1])
     needed = shown.needed[depth]
     count = f"{needed:.0f} iterations" if np.isfinite(needed) else "goal not reached"
     title = f"Depth {depth}: {count} at rate {shown.rates[depth]:.2g}"
