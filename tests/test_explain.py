@@ -12,7 +12,7 @@ from plumbing import figures, palette, vector_field, vector_field_figure
 from plumbing.sweep_figures import DASHES
 from plumbing.vector_field import Problem, Settings
 
-SVG_LIMIT = 400_000  # bytes
+SVG_LIMIT, GIF_LIMIT = 400_000, 1_500_000  # bytes
 SMALL = Settings(problems=3, iterations=40, norms=(0.1, 0.5), decades=(-0.25, 0.75))
 PROBLEMS = vector_field.random_problems(3, 30, seed=0)
 PROBLEM = Problem(*(array[0] for array in PROBLEMS))
@@ -133,9 +133,10 @@ def test_the_same_numbers_give_the_same_files(shown, tmp_path, monkeypatch):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         vector_field_figure.draw(shown, tmp_path / name / "vector_field.png")
+        vector_field_figure.animate(shown, tmp_path / name / "vector_field.gif", every=20)
         found.append(digests(tmp_path / name))
     assert found[0] == found[1]
-    assert list(found[0]) == ["vector_field.png", "vector_field.svg"]
+    assert list(found[0]) == ["vector_field.gif", "vector_field.png", "vector_field.svg"]
     assert is_small_svg(tmp_path / "one" / "vector_field.svg")
     text = (tmp_path / "one" / "vector_field.svg").read_text("utf-8")
     assert "Is that typical?" in text  # text as text
@@ -147,10 +148,12 @@ def test_the_command_writes_and_publishes(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(vector_field, "Settings", lambda **c: dataclasses.replace(small, **c))
     monkeypatch.setattr(explain, "ASSETS", tmp_path)
     monkeypatch.setattr(figures, "DPI", 40)
+    monkeypatch.setattr(vector_field_figure, "FILM_DPI", 40)
     explain.main(["--problems", "2", "--output", str(tmp_path / "out"), "--publish"])
     for folder in (tmp_path, tmp_path / "out"):
         assert (folder / "vector_field.png").stat().st_size > 10_000
         assert (folder / "vector_field.svg").exists()
+        assert (folder / "vector_field.gif").exists()
     assert "depth 3, loop: " in capsys.readouterr().out
 
 
@@ -165,6 +168,7 @@ def test_every_published_figure_is_a_png_and_an_svg():
     assert names == {path.stem for path in explain.ASSETS.glob("*.svg")}
     for name in names:
         assert is_small_svg(explain.ASSETS / f"{name}.svg"), name
+    assert (explain.ASSETS / "vector_field.gif").stat().st_size < GIF_LIMIT
 
 
 def test_models_that_share_a_figure_are_told_apart():

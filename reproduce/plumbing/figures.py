@@ -23,7 +23,9 @@ PANELS = (
 )
 WIDTH = 6.8  # inches: halved, as in a column, the text can still be read
 STYLE = {"font.size": 8, "axes.grid": True, "grid.alpha": 0.3}
-# Text stays text, and the same figure gives the same file.
+# Without date and version the same records give the same files.
+FORMATS = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
+# Text stays text, and names within the file do not depend on chance.
 SVG = {"svg.fonttype": "none", "svg.hashsalt": "keras_overparam"}
 DPI = 180
 TITLE_LENGTH = 102  # characters of a line
@@ -135,11 +137,7 @@ def finish(figure, path, title, notice=None):
     title = "\n".join(textwrap.fill(line, TITLE_LENGTH) for line in title.splitlines())
     figure.suptitle(title, fontsize=9, color="firebrick" if notice else "black")
     figure.tight_layout()
-    # Without the date and the version the same records give the same files.
-    for suffix, metadata in (
-        (".png", {"Software": None}),
-        (".svg", {"Date": None, "Creator": None}),
-    ):
+    for suffix, metadata in FORMATS.items():
         with plt.rc_context(SVG):
             write_atomically(
                 Path(path).with_suffix(suffix),

@@ -12,6 +12,7 @@ MARK_EVERY = 10  # iterations
 ARROWS = 13  # each way
 GRID = 90  # points of the contours each way
 FILM_DPI = 100
+REST = 8  # pictures at the end of the film
 THIN = 10  # of the loop's points, of which one is drawn
 PARTS = ("in", "small arc", "out", "large arc")
 SEEN = {
@@ -50,34 +51,29 @@ def animate(shown, path, every=2):
         every: iterations from one picture to the next.
     """
     depths, box = shown.settings.depths, _box(shown)
+    length = len(shown.paths[depths[0]])
+    pictures = [*range(0, length, every), *[length - 1] * REST]
     with plt.rc_context(STYLE):
-        size = (WIDTH, 2.7)
-        figure, axes = plt.subplots(1, len(depths), figsize=size, sharey=True, squeeze=False)
-        lines = {}
-        for axis, depth in zip(axes[0], depths, strict=True):
+        figure, axes = plt.subplots(1, len(depths), figsize=(WIDTH, 2.7), sharey=True)
+        lines = []
+        for axis, depth in zip(axes, depths, strict=True):
             _draw_plane(axis, shown, box)
-            colour = palette.DEPTHS[depth]
-            lines[depth] = [
-                (axis.plot([], [], color=colour)[0], axis.plot([], [], "o", color=colour)[0])
-                for _ in range(shown.paths[depth].shape[1])
-            ]
-        axes[0, 0].set_ylabel("weight k₂")
+            for way in shown.paths[depth].swapaxes(0, 1):
+                (line,) = axis.plot([], [], "o-", color=palette.DEPTHS[depth], linewidth=1.2)
+                lines.append((line, way))
+        axes[0].set_ylabel("weight k₂")
 
         def show(iteration):
-            for axis, depth in zip(axes[0], depths, strict=True):
-                done = f"{iteration} iterations"
-                axis.set_title(f"depth {depth}, rate {shown.rates[depth]:.2g}: {done}", fontsize=8)
-                for (line, head), way in zip(
-                    lines[depth], shown.paths[depth].swapaxes(0, 1), strict=True
-                ):
-                    line.set_data(*way[: iteration + 1].T)
-                    head.set_data(*way[iteration : iteration + 1].T)
+            for axis, depth in zip(axes, depths, strict=True):
+                text = f"depth {depth}, rate {shown.rates[depth]:.2g}: {iteration} iterations"
+                axis.set_title(text, fontsize=7.5)
+            for line, way in lines:
+                line.set_data(*way[: iteration + 1].T)
+                line.set_markevery([iteration])
 
-        length = len(shown.paths[depths[0]])
-        pictures = [*range(0, length, every), *[length - 1] * 8]  # and a rest at the end
         show(0)
         figure.tight_layout()
-        film = FuncAnimation(figure, show, pictures, repeat=True)
+        film = FuncAnimation(figure, show, pictures)
         write_atomically(path, lambda file: film.save(file, PillowWriter(fps=8), dpi=FILM_DPI))
         plt.close(figure)
 
