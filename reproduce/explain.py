@@ -40,7 +40,9 @@ def parse(arguments=None):
 def report(shown):
     """The figure's numbers, as lines of text."""
     for depth in shown.settings.depths:
-        yield f"depth {depth}: rate {shown.rates[depth]:.3g}, {shown.needed[depth]:.0f} iterations"
+        needed = shown.needed[depth]
+        count = f"{needed:.0f} iterations" if np.isfinite(needed) else "goal not reached"
+        yield f"depth {depth}: {count} at rate {shown.rates[depth]:.3g}"
     for index, depth in enumerate(shown.settings.depths[1:], start=1):
         medians = np.median(shown.speed_ups[index], axis=-1)
         by_norm = zip(shown.settings.norms, medians, strict=True)
