@@ -5,6 +5,7 @@ Overparameterization", ICML 2018.
 """
 
 from keras_overparam._version import __version__
+from keras_overparam.callbacks import FactorMonitor
 from keras_overparam.conversion import collapse, overparameterize
 from keras_overparam.end_to_end import (
     end_to_end_gradient,
@@ -36,6 +37,7 @@ from keras_overparam.sweep import sweep_linear_networks
 
 __all__ = [
     "EndToEnd",
+    "FactorMonitor",
     "FactoredConv1D",
     "FactoredConv2D",
     "FactoredConv3D",

@@ -21,7 +21,7 @@ from keras_overparam.layers import (
     FactoredKernel,
     FactoredMultiHeadAttention,
 )
-from keras_overparam.layers.holding import replace_held
+from keras_overparam.layers.holding import all_layers, replace_held
 
 FACTORED = {
     layer.stock: layer
@@ -108,7 +108,7 @@ def overparameterize(
     copier = _Copier(chosen, lambda layer: _factored(layer, own))
     new = _convert(model, copier, report)
     if not copier.replaced:
-        classes = sorted({type(layer).__name__ for layer in _all_layers(model)})
+        classes = sorted({type(layer).__name__ for layer in all_layers(model)})
         raise ValueError(
             f"No layer of the model {model.name!r} was chosen to be factored. It has layers of the "
             f"classes {', '.join(classes)}."
@@ -281,7 +281,7 @@ class _Copier:
 
     def copy_all(self, model):
         """Copy of a model, trainable where the model is."""
-        held = [inner for holder in _all_layers(model) for inner in map(id, holder._layers)]
+        held = [inner for holder in all_layers(model) for inner in map(id, holder._layers)]
         self.shared = {inner for inner, count in collections.Counter(held).items() if count > 1}
         copy = self.copy(model)
         for original, copied in self.pairs:  # from the outside in: the setting reaches the inside
@@ -340,7 +340,7 @@ class _Copier:
         for inner, rebuilt in counterparts:
             if (inner, rebuilt) not in changing:
                 rebuilt.set_weights(inner.get_weights())
-                self.pairs += zip(_all_layers(inner), _all_layers(rebuilt), strict=True)
+                self.pairs += zip(all_layers(inner), all_layers(rebuilt), strict=True)
         for own in ("_trainable_variables", "_non_trainable_variables"):
             for variable, value in zip(getattr(copy, own), getattr(layer, own), strict=True):
                 variable.assign(_values(value))
@@ -354,7 +354,7 @@ class _Copier:
         """Whether a layer contains something that is converted, or that others hold too."""
         return any(
             id(inner) in self.shared or (inner.built and self.chosen(inner))
-            for inner in _all_layers(layer)
+            for inner in all_layers(layer)
         )
 
 
@@ -449,20 +449,6 @@ def _is_told_by_its_configuration(layer):
     except Exception:  # whatever a user's class raises
         return False
     return [w.shape for w in again.weights] == [w.shape for w in layer.weights]
-
-
-def _all_layers(layer):
-    """A layer and all layers in it, each once."""
-    found = {}
-
-    def visit(layer):
-        if id(layer) not in found:
-            found[id(layer)] = layer
-            for inner in layer._layers:
-                visit(inner)
-
-    visit(layer)
-    return list(found.values())
 
 
 def _table(replaced, difference):

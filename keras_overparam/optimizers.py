@@ -140,7 +140,7 @@ class EndToEnd(keras.optimizers.SGD):
         if self.built:
             return
         super().build(variables)
-        self._depths = [self._depth_of(variable) for variable in variables]
+        self._depths = [self.depth_of(variable) for variable in variables]
         self._kept = [
             self._create_kept(variable, depth)
             for variable, depth in zip(variables, self._depths, strict=True)
@@ -149,8 +149,15 @@ class EndToEnd(keras.optimizers.SGD):
             if depth > 1:
                 _warn_if_stalled(variable, depth)
 
-    def _depth_of(self, variable):
-        """Depth of the rule for a variable, 1 if it is no kernel."""
+    def depth_of(self, variable):
+        """Depth of the rule by which a variable is trained.
+
+        Args:
+            variable: a variable of the model.
+
+        Returns:
+            N; 1, plain gradient descent, if it is no kernel.
+        """
         path = variable.path
         rank = len(variable.shape)
         kernel = rank == 2 or (self.convolutions and rank > 2)

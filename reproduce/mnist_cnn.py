@@ -17,9 +17,10 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # silences start-up chatter, keeps errors
 
-from plumbing import figures, records, results, tutorial_cnn
+from plumbing import boards, figures, records, results, tutorial_cnn
 from plumbing.jobs import command, prepare, recorded_dataset, run
 from plumbing.options import add_data_options, add_machine_options, add_run_options, positive
+from plumbing.training import LOGS
 
 
 def parse(arguments=None):
@@ -99,8 +100,10 @@ def report(groups, output):
     output = Path(output)
     found = [[results.load(output / s.run_name) for s in group] for group in groups]
     for result in (result for group in found for result in group):
-        path = output / result.settings.run_name / "figure.png"
+        folder = output / result.settings.run_name
+        path = folder / "figure.png"
         figures.draw_objective([[result]], path, result.start["data"]["notice"])
+        boards.show_figure(folder / LOGS, "training", path)
     summaries = results.compare(*found) if len(found) > 1 else [results.summarize(found[0])]
     print("\n" + results.table(summaries) + "\n")
     if len(found) > 1:

@@ -18,6 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 from plumbing import figures, results, tutorial_cnn
 from plumbing.jobs import command, prepare, run
 from plumbing.options import add_data_options, add_machine_options, add_run_options
+from plumbing.tuning import tune
 
 MODELS = {
     "original": {"depth": 1},
@@ -25,8 +26,6 @@ MODELS = {
     "factors": {"depth": 2, "regularize": "factors"},
 }
 TUTORIALS = 0.01
-FACTOR = 2.0
-MOST_RATES = 12
 
 
 def parse(arguments=None):
@@ -48,28 +47,6 @@ def parse(arguments=None):
     return parser.parse_args(arguments)
 
 
-def tune(final, start=TUTORIALS, factor=FACTOR):
-    """Final objectives by learning rate, on a grid grown until the best is not at its edge.
-
-    The grid grows at the edge where the best is, upwards first.
-
-    Args:
-        final: function of a rate, the final objective there; NaN for a run that diverged.
-        start: the first rate.
-        factor: between neighbouring rates.
-    """
-    found = {start: final(start)}
-    while len(found) < MOST_RATES:
-        best = results.best_rate(found)
-        if best == max(found):
-            found[best * factor] = final(best * factor)
-        elif best == min(found):
-            found[best / factor] = final(best / factor)
-        else:
-            break
-    return found
-
-
 def tuned(settings, seeds, run_one):
     """All runs of one network: the grid at the first seed, the best rate at the others."""
     runs = []
@@ -78,7 +55,9 @@ def tuned(settings, seeds, run_one):
         runs.append(run_one(dataclasses.replace(settings, learning_rate=rate, seed=seed)))
         return runs[-1]
 
-    best = results.best_rate(tune(lambda rate: result(rate, seeds[0]).final("objective")))
+    best = results.best_rate(
+        tune(lambda rate: result(rate, seeds[0]).final("objective"), TUTORIALS)
+    )
     for seed in seeds[1:]:
         result(best, seed)
     return runs

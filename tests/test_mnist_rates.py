@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mnist_rates
-from plumbing import results
+from plumbing import results, tuning
 from plumbing.tutorial_cnn import Settings
 
 
 @given(st.floats(-7, 5), st.floats(0.1, 3))
 def test_the_best_rate_is_inside_the_grid_and_near_the_true_one(log_best, curvature):
-    grid = mnist_rates.tune(lambda rate: curvature * (math.log2(rate / 0.01) - log_best) ** 2)
+    grid = tuning.tune(lambda rate: curvature * (math.log2(rate / 0.01) - log_best) ** 2, 0.01)
     best = results.best_rate(grid)
     assert min(grid) < best < max(grid)
     assert abs(math.log2(best / 0.01) - log_best) <= 0.5 + 1e-9
@@ -29,7 +29,7 @@ def test_rates_that_diverge_are_worse_than_any_other():
         tried.append(rate)
         return math.nan if rate > 0.003 else 1 / rate
 
-    grid = mnist_rates.tune(final)
+    grid = tuning.tune(final, 0.01)
     assert results.best_rate(grid) == 0.0025
     assert min(grid) == 0.00125
     assert len(tried) == len(set(tried)) == len(grid)
@@ -37,7 +37,7 @@ def test_rates_that_diverge_are_worse_than_any_other():
 
 @pytest.mark.parametrize("slope", [-1, 1, 0])
 def test_the_search_ends_where_there_is_no_best_rate(slope):
-    assert len(mnist_rates.tune(lambda rate: slope * rate)) <= mnist_rates.MOST_RATES
+    assert len(tuning.tune(lambda rate: slope * rate, 0.01)) <= tuning.MOST_VALUES
 
 
 def test_each_network_gets_its_grid_at_the_first_seed_and_its_best_rate_at_all():

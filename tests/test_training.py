@@ -162,16 +162,22 @@ def test_divergence_is_a_result(data, tmp_path):
 def test_tensorboard_logs_hold_the_scalars(data, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    training.train(Settings(depth=1, epochs=3, dataset="tiny"), data, tmp_path)
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    training.train(TINY, data, tmp_path)
+    events = EventAccumulator(str(tmp_path / training.LOGS))
     events.Reload()
     assert set(events.Tags()["tensors"]) == {
         "training/objective",
         "training/cross_entropy",
         "training/l2",
         "validation/error_percent",
+        "settings",
+        "_hparams_/experiment",
+        "_hparams_/session_start_info",
     }
     assert [event.step for event in events.Tensors("validation/error_percent")] == [4, 8, 12]
+    factors = EventAccumulator(str(tmp_path / training.LOGS / "factors"))
+    factors.Reload()
+    assert [event.step for event in factors.Tensors("dense1/norm")] == [0, 4, 8, 12]
 
 
 def test_an_output_folder_that_cannot_be_written_is_one_sentence(data, tmp_path):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_overparam import collapse
 from plumbing import tutorial_cnn
 from plumbing.tutorial_cnn import Settings, build_network
 
@@ -120,7 +121,7 @@ def test_pixels_are_scaled_to_plus_minus_one_half():
 
 def test_collapsed_network_is_plain_keras_and_the_same_function(networks):
     network = networks[2]
-    single = tutorial_cnn.collapsed(network)
+    single = collapse(tutorial_cnn.plain(network))
     assert single.count_params() == 1_663_370
     assert [layer.name for layer in single.layers] == [layer.name for layer in network.layers]
     assert all(type(layer).__module__.startswith("keras.") for layer in single.layers)

@@ -47,3 +47,17 @@ def _substituted(value, replacements):
             return value
         return type(value)(*new) if hasattr(value, "_fields") else type(value)(new)
     return value
+
+
+def all_layers(layer):
+    """A layer and all layers in it, each once."""
+    found = {}
+
+    def visit(layer):
+        if id(layer) not in found:
+            found[id(layer)] = layer
+            for inner in layer._layers:
+                visit(inner)
+
+    visit(layer)
+    return list(found.values())

@@ -1,4 +1,4 @@
-"""Images for the experiments: MNIST through TFDS, or a small embedded stand-in.
+"""Images for the experiments: MNIST and its like through TFDS, or a small embedded stand-in.
 
 MNIST is taken from the first of these that is there: data that TFDS has already prepared, a folder
 with the four original archives, a download. TFDS stores the examples shuffled; the order of the
@@ -23,6 +23,8 @@ from plumbing.sources import (
 )
 
 DATASETS = ("auto", "mnist", "digits")
+OTHERS = {"fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
+IMAGES = (*DATASETS, *OTHERS)
 VERSION = "3.0.1"
 ARCHIVE_MD5 = {
     "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
@@ -41,10 +43,11 @@ class ImageData:
     """Images and labels of both splits, and where they came from.
 
     Attributes:
-        name: `"mnist"` or `"digits"`.
+        name: `"mnist"`, `"digits"`, `"fashion_mnist"` or `"cifar10"`.
         source: One phrase saying where the data came from.
         order: `"file"` for the order of the original files, `"tfds"` for the order of TFDS.
-        train_images, test_images: `uint8` arrays of shape `(n, 28, 28, 1)`.
+        train_images, test_images: `uint8` arrays of shape `(n, 28, 28, 1)`; CIFAR-10's images are
+            32×32×3.
         train_labels, test_labels: `int32` arrays of shape `(n,)`.
         digest: The first 16 hex digits of `digest` of both splits.
         notice: A warning to show when the images are not MNIST, else `None`.
@@ -66,7 +69,8 @@ def load_images(dataset="auto", data_dir=None, archives=None):
 
     Args:
         dataset: `"mnist"`; `"digits"`, scikit-learn's embedded digits; or `"auto"`, which is MNIST
-            where it can be had and the digits, with a notice, where there is no network.
+            where it can be had and the digits, with a notice, where there is no network;
+            `"fashion_mnist"` or `"cifar10"`, prepared by TFDS or downloaded.
         data_dir: Folder of prepared TFDS data, read or written. By default the environment
             variable `TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
         archives: Folder with the four MNIST archives. By default the environment variable
@@ -76,11 +80,13 @@ def load_images(dataset="auto", data_dir=None, archives=None):
         DataError: For an unknown dataset, damaged archives or prepared data, a folder that cannot
             be written and, with `"mnist"`, when there is no way to the data.
     """
-    if dataset not in DATASETS:
-        raise DataError(f"`dataset` must be one of {DATASETS}. Received: dataset={dataset!r}")
+    if dataset not in IMAGES:
+        raise DataError(f"`dataset` must be one of {IMAGES}. Received: dataset={dataset!r}")
     if dataset == "digits":
         return _load_digits("asked for")
     data_dir = data_folder(data_dir)
+    if dataset in OTHERS:
+        return _load_other(_Other(dataset), data_dir)
     try:
         origin = SOURCE.ensure_prepared(data_dir, named_archives(archives), NEARBY_ARCHIVES)
     except DownloadFailed as error:
@@ -162,6 +168,44 @@ class _Mnist(Source):
 SOURCE = _Mnist()
 
 
+class _Other(Source):
+    """Images that TFDS prepares by itself, from no archives of the user's."""
+
+    version = ""  # TFDS's own
+    wanted = "no archives"
+
+    def __init__(self, name):
+        self.name = name
+        self.title = OTHERS[name]
+
+    def holds_archives(self, folder):
+        return False
+
+    def check_archives(self, folder):
+        raise DataError(f"{self.title} is not read from archives.")
+
+    def probe_network(self):
+        _probe_network()
+
+    def builder(self, data_dir):
+        return import_tfds().builder(self.name, data_dir=data_dir)
+
+    def prepared_folder(self, data_dir):
+        return Path(self.builder(data_dir).data_dir)
+
+
+def _load_other(source, data_dir):
+    try:
+        origin = source.ensure_prepared(data_dir, None, NEARBY_ARCHIVES)
+    except DownloadFailed as error:
+        raise DataError(
+            f"{source.title} is not prepared in {data_dir} and the download failed with {error}: "
+            "set TFDS_DATA_DIR or --data-dir to prepared data, or connect to a network."
+        ) from error
+    splits = [_read_split(data_dir, split, source) for split in ("train", "test")]
+    return _image_data(source.name, f"TFDS {source.name}, {origin}", "tfds", splits)
+
+
 def _load_mnist(data_dir, origin):
     """Reads, checks and reorders the prepared MNIST in `data_dir`."""
     splits = [_read_split(data_dir, split) for split in ("train", "test")]
@@ -169,9 +213,9 @@ def _load_mnist(data_dir, origin):
     return _image_data("mnist", f"TFDS mnist {VERSION}, {origin}", order, splits)
 
 
-def _read_split(data_dir, split):
+def _read_split(data_dir, split, source=SOURCE):
     """Returns the images and labels of `split` in the order in which TFDS stored them."""
-    columns = SOURCE.read(data_dir, split)
+    columns = source.read(data_dir, split)
     return columns["image"], columns["label"].astype(np.int32)
 
 

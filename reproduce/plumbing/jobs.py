@@ -69,4 +69,4 @@ def run(settings, data, output, again=False):
     print(f"{settings.model_name}, seed {settings.seed}: {folder}")
     outcome = train(settings, data, folder, again).outcome()
     print(f"  {outcome['status']}, test error {outcome['test_error_percent']:.2f} %")
-    return results.load(folder)
+    return results.load(folder, type(settings))

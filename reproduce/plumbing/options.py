@@ -31,10 +31,10 @@ def non_negative(text):
     return int(text)
 
 
-def add_run_options(group):
+def add_run_options(group, epochs=10):
     """Options on how many runs of a network, and how long."""
     group.add_argument("--seeds", type=non_negative, nargs="+", default=[0], metavar="SEED")
-    group.add_argument("--epochs", type=positive(int), default=10)
+    group.add_argument("--epochs", type=positive(int), default=epochs)
 
 
 def add_data_options(parser, datasets=("auto", "mnist", "digits"), archives="four MNIST archives"):
@@ -45,10 +45,10 @@ def add_data_options(parser, datasets=("auto", "mnist", "digits"), archives="fou
     data.add_argument("--archives", help=f"folder with the {archives} (KERAS_OVERPARAM_ARCHIVES)")
 
 
-def add_machine_options(parser, output):
+def add_machine_options(parser, output, jit="auto"):
     """Options on where and how to compute, and where to leave the results."""
     machine = add_output_options(parser, output)
-    machine.add_argument("--jit", choices=("auto", "on", "off"), default="auto", help="XLA")
+    machine.add_argument("--jit", choices=("auto", "on", "off"), default=jit, help="XLA")
     machine.add_argument(
         "--mixed-precision",
         choices=("off", "float16", "bfloat16"),

@@ -15,7 +15,7 @@ METRICS = ("objective", "cross_entropy", "l2")
 class Result:
     """One recorded run: its settings and the metrics of every step."""
 
-    settings: Settings
+    settings: object
     start: dict
     epochs: list
     outcome: dict
@@ -50,8 +50,12 @@ class Result:
         return int(reached[0]) + window if len(reached) else None
 
 
-def load(folder_or_file):
+def load(folder_or_file, settings=Settings):
     """Read a run's record.
+
+    Args:
+        folder_or_file: the run's folder, or its record alone.
+        settings: class of the run's settings.
 
     Raises:
         ValueError: if the run is not over or its record is damaged.
@@ -70,7 +74,7 @@ def load(folder_or_file):
     }
     start = lines["start"][0]
     return Result(
-        Settings(**start["settings"]), start, lines["epoch"], lines["outcome"][-1], curves
+        settings(**start["settings"]), start, lines["epoch"], lines["outcome"][-1], curves
     )
 
 

@@ -1,4 +1,4 @@
-"""Train one run of the MNIST tutorial and leave its record, models and logs: all side effects."""
+"""Train one run of a network on images and leave its record, models and logs: all side effects."""
 
 import dataclasses
 import math
@@ -11,17 +11,20 @@ import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
 
-from plumbing import records, tutorial_cnn
+from keras_overparam import FactorMonitor, collapse
+from keras_overparam.callbacks import watched_kernels
+from plumbing import boards, records, tutorial_cnn
 
 METRICS = ("objective", "cross_entropy", "l2")
 SUMMARY_EVERY = 10  # steps between two TensorBoard points
+LOGS = "tensorboard"  # folder of a run's logs, in its own
 
 
 def train(settings, data, folder, again=False):
     """Run `settings` in `folder`, or go on where an interrupted run stopped.
 
     Args:
-        settings: `tutorial_cnn.Settings`.
+        settings: `tutorial_cnn.Settings` or `networks.Settings`.
         data: `datasets.ImageData`.
         folder: the run's own folder.
         again: repeat the run even if it is finished.
@@ -48,6 +51,7 @@ class Run:
         self.folder = folder
         self.record = record
         self.checkpoints = records.make_folder(folder / "checkpoint")
+        self.logs = folder / LOGS
         held_out = min(tutorial_cnn.HELD_OUT, len(data.train_labels) // 10)
         self.validation = data.train_images[:held_out], data.train_labels[:held_out]
         self.training = data.train_images[held_out:], data.train_labels[held_out:]
@@ -57,7 +61,7 @@ class Run:
         self._build()
         ends = tutorial_cnn.epoch_ends(self.settings, len(self.training[1]))
         done = self._restore()
-        steps = StepRecorder(self.folder / "tensorboard", ends[-1], ([0, *ends])[done])
+        steps = StepRecorder(self.logs, ends[-1], ([0, *ends])[done], self.settings)
         finite = True
         with steps:
             for epoch in range(done, self.settings.epochs):
@@ -70,8 +74,9 @@ class Run:
         keras.utils.set_random_seed(self.settings.seed)
         policy = self.settings.mixed_precision
         keras.config.set_dtype_policy("float32" if policy == "off" else f"mixed_{policy}")
-        self.network = tutorial_cnn.build_network(self.settings)
+        self.network = self.settings.build_network(self.data.train_images.shape[1:])
         tutorial_cnn.compile_network(self.network, self.settings, len(self.training[1]))
+        self.monitors = [FactorMonitor(self.logs)] if watched_kernels(self.network) else []
 
     def _epoch(self, epoch, first, last, steps):
         started = time.perf_counter()
@@ -82,7 +87,7 @@ class Run:
             epochs=epoch + 1,
             verbose=0,
             shuffle=False,
-            callbacks=[steps],
+            callbacks=[steps, *self.monitors],
         )
         seconds = time.perf_counter() - started
         outputs = tutorial_cnn.logits(self.network, self.validation[0])
@@ -157,7 +162,7 @@ class Run:
     def _finish(self, status):
         """Evaluate, save both models and close the record."""
         network = tutorial_cnn.plain(self.network)
-        single = tutorial_cnn.collapsed(self.network)
+        single = collapse(network)
         outputs = tutorial_cnn.logits(network, self.data.test_images)
         difference = np.abs(tutorial_cnn.logits(single, self.data.test_images) - outputs)
         records.write_atomically(self.folder / "model.keras", network.save)
@@ -176,10 +181,12 @@ class Run:
 class StepRecorder(keras.callbacks.Callback):
     """Objective, cross-entropy and L2 term of every step; progress bar; TensorBoard scalars."""
 
-    def __init__(self, log_dir, total_steps, first_step, show=True):
+    def __init__(self, log_dir, total_steps, first_step, settings, show=True):
         super().__init__()
         self.step = first_step
         self.writer = tf.summary.create_file_writer(str(log_dir))
+        with self.writer.as_default(step=first_step):
+            boards.describe(settings)
         self.bar = tqdm(
             total=total_steps,
             initial=first_step,

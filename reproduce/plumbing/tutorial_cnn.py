@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from keras_overparam import FactoredDense, FactoredLinear
+from keras_overparam import FactoredDense
 
 L2_COEFFICIENT = 5e-4  # times half the squared norm
 DECAY = 0.95
@@ -65,8 +65,12 @@ class Settings:
         model = "original" if self.depth == 1 else f"depth{self.depth}"
         return f"{self.dataset}-{model}-{self.regularize}-seed{self.seed}-{digest}"
 
+    def build_network(self, image_shape=(28, 28, 1)):
+        """The network for images of a shape, with weights drawn for `seed`."""
+        return build_network(self, image_shape)
 
-def build_network(settings):
+
+def build_network(settings, image_shape=(28, 28, 1)):
     """The network, with weights drawn for `settings.seed`.
 
     Networks of the same seed share the convolutions' weights, the dropout masks and the first
@@ -89,7 +93,7 @@ def build_network(settings):
             name=f"conv{index}",
         )
 
-    inputs = keras.Input((28, 28, 1), name="pixels")
+    inputs = keras.Input(image_shape, name="pixels")
     x = convolution(1, 32, bias=0.0)(inputs)
     x = layers.MaxPooling2D(name="pool1")(x)
     x = convolution(2, 64, bias=0.1)(x)
@@ -217,18 +221,3 @@ def error_percent(outputs, labels):
 def plain(network):
     """The network without the training harness, savable and loadable with the package alone."""
     return keras.Model(network.inputs, network.outputs, name=network.name)
-
-
-def collapsed(network):
-    """The network with each factored layer multiplied out: stock Keras layers only."""
-
-    def copy(layer):
-        if isinstance(layer, FactoredLinear):
-            return layer.collapse()
-        return type(layer).from_config(layer.get_config())
-
-    clone = keras.models.clone_model(plain(network), clone_function=copy)
-    for old, new in zip(network.layers, clone.layers, strict=True):
-        if not isinstance(old, FactoredLinear):
-            new.set_weights(old.get_weights())
-    return clone

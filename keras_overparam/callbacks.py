@@ -1,0 +1,369 @@
+"""A callback that shows what overparameterization does while a model trains."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_overparam.checks import positive_integer
+from keras_overparam.diagnostics import (
+    agreement,
+    effective_rank,
+    momentum_share,
+    preconditioner_extremes,
+    relative_balancedness_gap,
+    rule_change,
+    singular_vectors,
+)
+from keras_overparam.event_log import EventLog
+from keras_overparam.factorization import chain_product
+from keras_overparam.layers.factored_kernel import FactoredKernel
+from keras_overparam.layers.holding import all_layers
+from keras_overparam.optimizers import EndToEnd
+
+DESCRIPTIONS = {
+    "norm": "Frobenius norm ‖K‖ of the end-to-end kernel `K = A1 @ … @ AN`.",
+    "singular_value": "The largest singular values σ1 ≥ σ2 ≥ … of the end-to-end kernel.",
+    "singular_values": "All singular values of the end-to-end kernel.",
+    "effective_rank": (
+        "Exponential of the entropy of the singular values' shares: between 1 and their number "
+        "(Roy & Vetterli 2007). It falls where the preconditioner amplifies what is large already."
+    ),
+    "balancedness_gap": (
+        "Largest ‖Ajᵀ Aj − A[j+1] A[j+1]ᵀ‖ over the largest ‖Ajᵀ Aj‖. Zero for balanced factors, "
+        "for which the end-to-end rule holds; gradient flow keeps it, steps move it a little."
+    ),
+    "preconditioner/largest": (
+        "N σ_max^(2 − 2/N): how much faster than plain gradient descent the end-to-end rule moves "
+        "the kernel where it moves it most."
+    ),
+    "preconditioner/smallest": (
+        "Factor of the direction that the end-to-end rule moves least; far below 1, depth holds "
+        "it back."
+    ),
+    "preconditioner/spread": "Largest over smallest eigenvalue of the rule's preconditioner.",
+    "rule/cosine": (
+        "Cosine between the step's change of the product and the end-to-end rule's, for the "
+        "gradient that the factors' own changes tell of. 1: the rule describes the training."
+    ),
+    "rule/distance": (
+        "‖change − rule's change‖ over ‖rule's change‖, of the same two. It holds what comes of "
+        "factors that are not balanced, and of the step's size: terms of the rate's square."
+    ),
+    "one_output/adaptive_step": (
+        "‖k‖^(2 − 2/N): the factor of the learning rate that depth gives a layer of one output."
+    ),
+    "one_output/momentum_share": (
+        "Share of the step that is the rule's momentum, (N − 1) Pr_k g: the part of the gradient "
+        "along the kernel, amplified. 0 across the kernel, (N − 1)/N along it."
+    ),
+}
+
+SHOWN_BELOW = float(np.finfo("float32").max)  # TensorBoard keeps numbers in float32
+
+
+class Watched(NamedTuple):
+    """A kernel to look at: name, variables that its matrix is a product of, depth of the rule."""
+
+    name: str
+    kind: str
+    variables: list
+    depth: int
+
+
+class FactorMonitor(keras.callbacks.Callback):
+    """Shows factored kernels in TensorBoard while they train: spectra, balance, the rule.
+
+    For each factored layer, and each kernel that `EndToEnd` trains, every `update_freq` steps:
+
+    - the norm, the largest singular values, their histogram and the effective rank of the product;
+    - `balancedness_gap` of the factors, relative to their size;
+    - the extremes and the spread of the spectrum of the end-to-end rule's preconditioner;
+    - how far that step changed the product as the end-to-end rule says: cosine and distance;
+    - for kernels of one output (or one input), the rule's adaptive step and its momentum's share.
+
+    Measuring is done in float64 on the host; a large kernel (3136×512) takes a quarter of a second
+    on two CPU cores. All that is measured is in `history` too. Nothing is measured of a kernel that
+    is no longer finite; an event file that cannot be written is warned of, and training goes on.
+
+    Put it beside `keras.callbacks.TensorBoard`, with the same folder; then
+    `tensorboard --logdir logs`. Scalars are grouped by layer and described at their charts; the
+    dashboard "Custom scalars" has them by what they show.
+
+    Args:
+        log_dir: folder of the logs, in which this callback's run is `factors`; or `None`, to keep
+            `history` only.
+        update_freq: steps between two measurements, or `"epoch"`: at the first step of each.
+        layers: regular expression; layers in whose path it is found are shown. By default all.
+        largest: number of singular values that have a curve of their own.
+        hparams: dictionary of the run's hyperparameters, names to numbers, booleans or strings;
+            with it, TensorBoard's dashboard "HParams" compares the runs below one folder.
+
+    Attributes:
+        history: list of `{"step": …, "layers": {name: {quantity: number}}}`; steps are counted as
+            the optimizer does, and what is at step t was measured before step t + 1.
+            `singular_values` are arrays.
+
+    Raises:
+        ValueError: for arguments out of range and, when training begins, for a model without a
+            kernel to show.
+        ImportError: when training begins, if `tensorboard` is not installed.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from keras_overparam import FactoredDense, FactorMonitor
+    >>> model = keras.Sequential([keras.Input((4,)), FactoredDense(3, name="deep")])
+    >>> model.compile(keras.optimizers.SGD(0.01), loss="mse")
+    >>> monitor = FactorMonitor(log_dir=None, update_freq=10)
+    >>> fitted = model.fit(np.eye(4), np.eye(4)[:, :3], epochs=20, verbose=0, callbacks=[monitor])
+    >>> [found["step"] for found in monitor.history]
+    [0, 10, 20]
+    >>> round(monitor.history[0]["layers"]["deep"]["rule/cosine"], 4)
+    1.0
+
+    Reference:
+        Arora, Cohen & Hazan 2018, Theorem 1 and Claims 1 and 2.
+    """
+
+    def __init__(self, log_dir="logs", update_freq=200, layers=None, largest=5, hparams=None):
+        super().__init__()
+        if update_freq != "epoch":
+            update_freq = positive_integer("update_freq", update_freq)
+        self.log_dir = None if log_dir is None else Path(log_dir)
+        self.update_freq = update_freq
+        self.layers = layers
+        self.largest = positive_integer("largest", largest)
+        self.hparams = hparams
+        self.history = []
+        self._log = None
+
+    def on_train_begin(self, logs=None):
+        """Find the kernels, and begin the log."""
+        model = self.model
+        self._watched = watched_kernels(model, self.layers)
+        if not self._watched:
+            names = ", ".join(watched.name for watched in watched_kernels(model)) or "none"
+            raise ValueError(
+                "FactorMonitor shows factored layers and kernels trained by EndToEnd; the model "
+                f"has {names}. Received: layers={self.layers!r}"
+            )
+        self._base = self._step = int(ops.convert_to_numpy(model.optimizer.iterations))
+        self._next = self._base if self.update_freq == "epoch" else self._next_multiple(self._base)
+        self._before = None
+        if self.log_dir is not None and self._log is None:
+            self._log = EventLog(self.log_dir / "factors")
+            self._describe()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Count steps from here."""
+        self._base = self._step
+        if self.update_freq == "epoch":
+            self._next = self._step
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """Remember the factors before a step that is to be measured."""
+        if self._base + batch >= self._next:
+            self._before = self._values()
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Measure the step."""
+        if self._before is not None:
+            self._measure(self._step, self._before, self._values())
+            self._before = None
+            self._next = self._next_multiple(self._base + batch + 1)
+        self._step = self._base + batch + 1
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Write the epoch's metrics, for the dashboard that compares runs."""
+        if self._log is not None and self.hparams:
+            for name, value in (logs or {}).items():
+                self._log.scalar(f"metrics/{name}", float(value), self._step)
+
+    def on_train_end(self, logs=None):
+        """Measure where training ended."""
+        if not self.history or self.history[-1]["step"] != self._step:
+            self._measure(self._step, self._values())
+        elif self._log is not None:
+            self._log.flush()
+
+    def _next_multiple(self, step):
+        if self.update_freq == "epoch":
+            return float("inf")
+        return -(-step // self.update_freq) * self.update_freq
+
+    def _values(self):
+        """The variables' values, in float64 copies: buffers may be given away by the next step."""
+        self.model  # noqa: B018 (on JAX, brings the variables up to date)
+        return [
+            [
+                np.array(ops.convert_to_numpy(variable), "float64").reshape(-1, variable.shape[-1])
+                for variable in watched.variables
+            ]
+            for watched in self._watched
+        ]
+
+    def _measure(self, step, before, after=None):
+        found = {}
+        for index, watched in enumerate(self._watched):
+            if all(np.isfinite(value).all() for value in before[index]):
+                later = after[index] if after else None
+                found[watched.name] = measured(before[index], watched.depth, later)
+        self.history.append({"step": step, "layers": found})
+        if self._log is not None:
+            for name, quantities in found.items():
+                self._write(name, quantities, step)
+            self._log.flush()
+
+    def _write(self, name, quantities, step):
+        for quantity, value in quantities.items():
+            if not np.max(value) <= SHOWN_BELOW:
+                continue
+            if quantity == "singular_values":
+                text = DESCRIPTIONS[quantity]
+                self._log.histogram(f"{name}/{quantity}", value, step, text)
+                for rank, one in enumerate(value[: self.largest], start=1):
+                    text = DESCRIPTIONS["singular_value"]
+                    self._log.scalar(f"{name}/singular_value/{rank}", one, step, text)
+            else:
+                self._log.scalar(f"{name}/{quantity}", value, step, DESCRIPTIONS[quantity])
+
+    def _describe(self):
+        """What explains the dashboard: texts, charts by what they show, hyperparameters."""
+        self._log.text("about", about(self._watched, self.model.optimizer, self.hparams))
+        names = [re.escape(watched.name) for watched in self._watched]
+        self._log.charts(
+            {
+                "Spectrum of the products": {
+                    f"{w.name}: largest singular values": [f"^{n}/singular_value/"]
+                    for w, n in zip(self._watched, names, strict=True)
+                }
+                | {"Effective rank": [f"^{n}/effective_rank$" for n in names]},
+                "End-to-end rule": {
+                    "Cosine of the products' change with the rule's": [
+                        f"^{n}/rule/cosine$" for n in names
+                    ],
+                    "Relative distance of the two": [f"^{n}/rule/distance$" for n in names],
+                    "Balancedness gap": [f"^{n}/balancedness_gap$" for n in names],
+                },
+                "Preconditioner": {
+                    f"{w.name}: largest and smallest eigenvalue": [
+                        f"^{n}/preconditioner/(largest|smallest)$"
+                    ]
+                    for w, n in zip(self._watched, names, strict=True)
+                },
+            }
+            | self._charts_of_one_output()
+        )
+        if self.hparams:
+            self._log.hparams(self.hparams)
+
+    def _charts_of_one_output(self):
+        names = [
+            re.escape(watched.name)
+            for watched in self._watched
+            if 1 in (watched.variables[0].shape[0], watched.variables[-1].shape[-1])
+        ]
+        quantities = {"Adaptive step": "adaptive_step", "Momentum's share": "momentum_share"}
+        charts = {
+            title: [f"^{name}/one_output/{quantity}$" for name in names]
+            for title, quantity in quantities.items()
+        }
+        return {"Layers of one output": charts} if names else {}
+
+
+def watched_kernels(model, layers=None):
+    """The kernels of a model that are factored, or trained by the rule.
+
+    Args:
+        model: a built, compiled Keras model.
+        layers: regular expression of the layers' paths; `None` for all.
+
+    Returns:
+        List of `Watched`; empty if there are none.
+    """
+
+    def name_of(path):
+        return path.removeprefix(f"{model.name}/").replace("/", ".")
+
+    found = [
+        Watched(name_of(layer.path), type(layer).__name__, layer.factors, layer.depth)
+        for layer in all_layers(model)
+        if isinstance(layer, FactoredKernel) and layer.built
+    ]
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    if isinstance(optimizer, EndToEnd):
+        for variable in model.trainable_variables:
+            depth = optimizer.depth_of(variable)
+            if depth > 1:
+                name = name_of(variable.path.removesuffix("/kernel"))
+                found.append(Watched(name, "kernel trained by EndToEnd", [variable], depth))
+    return [watched for watched in found if layers is None or re.search(layers, watched.name)]
+
+
+def measured(factors, depth, later=None):
+    """All quantities of a kernel, by name.
+
+    Args:
+        factors: list of arrays that the kernel is the product of; one for a plain kernel.
+        depth: N of the rule.
+        later: the same arrays a step later, or `None`.
+
+    Returns:
+        Dictionary of floats and the array `singular_values`.
+    """
+    kernel = chain_product(factors)
+    vectors = singular_vectors(kernel)
+    singular = vectors[1]
+    smallest, largest = preconditioner_extremes(singular, kernel.shape, depth)
+    norm = float(np.linalg.norm(kernel))
+    found = {
+        "norm": norm,
+        "singular_values": singular,
+        "effective_rank": effective_rank(singular),
+        "preconditioner/largest": largest,
+        "preconditioner/smallest": smallest,
+        "preconditioner/spread": largest / smallest if smallest > 0 else float("inf"),
+    }
+    if len(factors) > 1:
+        found["balancedness_gap"] = relative_balancedness_gap(factors)
+    if 1 in kernel.shape:
+        found["one_output/adaptive_step"] = norm ** (2 - 2 / depth)
+    if later is not None and all(np.isfinite(factor).all() for factor in later):
+        change = chain_product(later) - kernel
+        if len(factors) > 1:
+            steps = [new - old for new, old in zip(later, factors, strict=True)]
+            predicted = rule_change(factors, steps, vectors)
+            found["rule/cosine"], found["rule/distance"] = agreement(change, predicted)
+        if 1 in kernel.shape:
+            found["one_output/momentum_share"] = momentum_share(kernel, change, depth)
+    return found
+
+
+def about(watched, optimizer, hparams=None):
+    """What the run is, in Markdown: the kernels shown, the optimizer, the hyperparameters."""
+    lines = [
+        "Products of matrices, and how they train. Scalars are grouped by layer; the dashboard "
+        "*Custom scalars* has them by what they show.",
+        "",
+        "| layer | kind | depth | sizes |",
+        "|---|---|---|---|",
+    ]
+    for one in watched:
+        sizes = " · ".join("×".join(map(str, variable.shape)) for variable in one.variables)
+        lines.append(f"| {one.name} | {one.kind} | {one.depth} | {sizes} |")
+    settings = dict(optimizer.get_config()) | (hparams or {})
+    lines += ["", f"Optimizer: {type(optimizer).__name__}", "", "| setting | value |", "|---|---|"]
+    lines += [f"| {name} | {_in_words(v)} |" for name, v in settings.items() if v is not None]
+    return "\n".join(lines)
+
+
+def _in_words(value):
+    """A setting as a text; of a serialized object, its class and arguments."""
+    if not (isinstance(value, dict) and "class_name" in value):
+        return str(value)
+    arguments = ", ".join(f"{name}={inner}" for name, inner in value["config"].items())
+    return f"{value['class_name']}({arguments})"

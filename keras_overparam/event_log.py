@@ -1,0 +1,112 @@
+"""Event files for TensorBoard, written with the `tensorboard` package alone on any backend."""
+
+import itertools
+import os
+import socket
+import time
+import warnings
+from pathlib import Path
+
+_numbers = itertools.count()  # of the files of this process
+
+
+class EventLog:
+    """Appends to an event file of its own in a folder, which is one run in TensorBoard.
+
+    The file is open only while `flush` writes to it: a kill at another time costs nothing that was
+    flushed. A file that cannot be written is warned of once; then nothing is written, and training
+    goes on.
+
+    Args:
+        folder: path, created if need be.
+
+    Raises:
+        ImportError: if `tensorboard` is not installed.
+    """
+
+    def __init__(self, folder):
+        try:
+            from tensorboard.compat.proto.event_pb2 import Event
+        except ImportError as error:
+            raise ImportError(
+                "Writing for TensorBoard needs its package: `pip install tensorboard`, or pass "
+                "`log_dir=None` to keep measurements in `history` only."
+            ) from error
+        name = f"{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
+        self.path = Path(folder) / f"events.out.tfevents.{name}"
+        self._failed = False
+        self._events = [Event(wall_time=time.time(), file_version="brain.Event:2")]
+
+    def scalar(self, tag, value, step, description=None):
+        """A number; `description` is shown beside its chart, in Markdown."""
+        from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+
+        self._add(scalar_pb(tag, value, description), step)
+
+    def histogram(self, tag, values, step, description=None):
+        """The distribution of an array's values."""
+        from tensorboard.plugins.histogram.summary_v2 import histogram_pb
+
+        self._add(histogram_pb(tag, values, description=description), step)
+
+    def text(self, tag, markdown, step=0):
+        """A text in Markdown."""
+        from tensorboard.plugins.text.summary_v2 import text_pb
+
+        self._add(text_pb(tag, markdown), step)
+
+    def charts(self, categories):
+        """The charts of the dashboard "Custom scalars".
+
+        Args:
+            categories: `{title: {chart's title: [regular expressions of tags]}}`.
+        """
+        from tensorboard.plugins.custom_scalar import layout_pb2, summary
+
+        made = [
+            layout_pb2.Category(
+                title=title,
+                chart=[
+                    layout_pb2.Chart(
+                        title=name, multiline=layout_pb2.MultilineChartContent(tag=tags)
+                    )
+                    for name, tags in charts.items()
+                ],
+            )
+            for title, charts in categories.items()
+        ]
+        self._add(summary.pb(layout_pb2.Layout(category=made)), 0)
+
+    def hparams(self, values):
+        """Hyperparameters of the run, names to numbers, booleans or strings."""
+        from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+
+        self._add(hparams_pb(values), 0)
+
+    def _add(self, summary, step):
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        # TensorFlow, where it is there, has a class of its own for the same message.
+        summary = Summary.FromString(summary.SerializeToString())
+        self._events.append(Event(wall_time=time.time(), step=step, summary=summary))
+
+    def flush(self):
+        """Append what there is to the file."""
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        events, self._events = self._events, []
+        if self._failed:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab") as file:
+                for event in events:
+                    RecordWriter(file).write(event.SerializeToString())
+        except OSError as error:
+            self._failed = True
+            warnings.warn(
+                f"{self.path} cannot be written ({error.strerror or error}); training goes on, and "
+                "TensorBoard shows nothing after this.",
+                stacklevel=4,
+            )

@@ -1,0 +1,47 @@
+"""Everything that was published on one page: claims, figures, tables, and how each was made.
+
+    python reproduce/report.py                         write runs/report.html
+    python reproduce/report.py --output report.html    elsewhere
+
+The page needs nothing but itself: no network, no other files, no JavaScript. A few seconds; nothing
+is trained, and the same records give the same page.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import publish
+from plumbing import records, report
+
+ASSETS = publish.ROOT / "assets"
+
+
+def html():
+    """The page of what is in assets/, as text."""
+    summary = json.loads((ASSETS / "mnist_cnn.json").read_text(encoding="utf-8"))
+    return report.page(ASSETS, publish.parts(summary))
+
+
+def main(arguments=None):
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, default="runs/report.html", help="(%(default)s)")
+    options = parser.parse_args(arguments)
+    try:
+        records.make_folder(options.output.parent)
+        text = html()
+        records.write_atomically(options.output, lambda path: path.write_bytes(text.encode()))
+    except (OSError, ValueError, records.OutputError) as error:
+        sys.exit(f"report.py: error: {error}")
+    print(f"Report: {options.output}")
+
+
+if __name__ == "__main__":
+    main()

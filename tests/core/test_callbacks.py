@@ -1,0 +1,282 @@
+"""FactorMonitor: what it measures is what is there, and training does not notice it."""
+
+import builtins
+import math
+import re
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from keras_overparam import EndToEnd, FactoredConv2D, FactoredDense, FactorMonitor
+from keras_overparam.callbacks import DESCRIPTIONS
+
+X = np.random.default_rng(0).standard_normal((64, 6)).astype("float32")
+Y = X @ np.random.default_rng(1).standard_normal((6, 3)).astype("float32")
+
+
+def deep_model(rate=0.01, depth=2, units=3, optimizer=None, **options):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((6,)), FactoredDense(units, depth=depth, name="deep", **options)]
+    )
+    model.compile(optimizer or keras.optimizers.SGD(rate), "mse")
+    return model
+
+
+def fit(model, monitor, epochs=2, y=Y, **options):
+    model.fit(X, y, batch_size=8, shuffle=False, verbose=0, epochs=epochs, callbacks=[monitor])
+    return monitor.history
+
+
+def layer_history(history, name="deep"):
+    return [found["layers"][name] for found in history]
+
+
+# What is measured -------------------------------------------------------------------------------
+
+
+def test_the_first_measurement_is_of_the_start_and_the_last_of_the_end():
+    model = deep_model()
+    start = model.layers[0].exact_kernel()
+    history = fit(model, FactorMonitor(None, update_freq=5))
+    assert [found["step"] for found in history] == [0, 5, 10, 15, 16]
+    for kernel, found in ((start, history[0]), (model.layers[0].exact_kernel(), history[-1])):
+        singular = np.linalg.svd(kernel, compute_uv=False)
+        found = found["layers"]["deep"]
+        np.testing.assert_allclose(found["singular_values"], singular, rtol=1e-6)
+        assert found["norm"] == pytest.approx(np.linalg.norm(kernel))
+        assert found["preconditioner/largest"] == pytest.approx(2 * singular[0], rel=1e-6)
+        assert found["preconditioner/smallest"] == pytest.approx(singular[-1], rel=1e-6)
+
+
+def test_quantities_are_described_and_nothing_else_is():
+    found = layer_history(fit(deep_model(units=1), FactorMonitor(None, 5), y=Y[:, :1]))[0]
+    assert set(found) | {"singular_value"} == set(DESCRIPTIONS)
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_balanced_factors_follow_the_rule_up_to_the_rates_square(depth):
+    distances = {}
+    for rate in (0.02, 0.01):
+        history = fit(deep_model(rate, depth), FactorMonitor(None, 4), epochs=1)
+        first = layer_history(history)[0]
+        assert first["rule/cosine"] > 0.99
+        distances[rate] = first["rule/distance"]
+    assert distances[0.02] / distances[0.01] == pytest.approx(2, rel=0.05)
+
+
+def test_independent_factors_are_seen_not_to_follow_it():
+    balanced = layer_history(fit(deep_model(), FactorMonitor(None, 4)))
+    independent = layer_history(
+        fit(deep_model(factorization="independent"), FactorMonitor(None, 4))
+    )
+    assert balanced[0]["balancedness_gap"] < 1e-5 < 0.1 < independent[0]["balancedness_gap"]
+    assert balanced[0]["rule/distance"] < 0.2 * independent[0]["rule/distance"]
+
+
+def test_kernels_trained_by_end_to_end_are_shown():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(4, name="hidden"), layers.Dense(1, name="head")]
+    )
+    model.compile(EndToEnd(0.01, depth={"head": 3, "hidden": 2}), "mse")
+    history = fit(model, FactorMonitor(None, 4), y=Y[:, :1])
+    assert set(history[0]["layers"]) == {"hidden", "head"}
+    head = history[0]["layers"]["head"]
+    assert head["one_output/adaptive_step"] == pytest.approx(head["norm"] ** (4 / 3))
+    assert 0 <= head["one_output/momentum_share"] <= 2 / 3 + 1e-6
+    assert "rule/cosine" not in head  # the optimizer is the rule
+
+
+def test_nested_layers_convolutions_and_attention_have_names_of_their_own():
+    inner = keras.Sequential([keras.Input((4, 4, 2)), FactoredConv2D(3, 2, name="conv")], name="in")
+    inputs = keras.Input((4, 4, 2))
+    outputs = FactoredDense(3, name="deep")(layers.Flatten()(inner(inputs)))
+    model = keras.Model(inputs, outputs, name="outer")
+    model.compile("sgd", "mse")
+    images = np.ones((8, 4, 4, 2), "float32")
+    monitors = [FactorMonitor(None), FactorMonitor(None, layers="conv")]
+    model.fit(images, np.ones((8, 3)), verbose=0, callbacks=monitors)
+    assert set(monitors[0].history[0]["layers"]) == {"in.conv", "deep"}
+    assert set(monitors[1].history[0]["layers"]) == {"in.conv"}
+
+
+# When -------------------------------------------------------------------------------------------
+
+
+def test_once_an_epoch():
+    history = fit(deep_model(), FactorMonitor(None, "epoch"), epochs=3)
+    assert [found["step"] for found in history] == [0, 8, 16, 24]
+
+
+def test_steps_count_on_through_several_fits_and_after_a_restart():
+    model, monitor = deep_model(), FactorMonitor(None, 5)
+    for _ in range(2):
+        fit(model, monitor, epochs=1)
+    assert [found["step"] for found in monitor.history] == [0, 5, 8, 10, 15, 16]
+    history = fit(model, FactorMonitor(None, 5), epochs=1)
+    assert [found["step"] for found in history] == [20, 24]
+
+
+def test_several_steps_in_one_execution():
+    model = deep_model()
+    model.compile(keras.optimizers.SGD(0.01), "mse", steps_per_execution=4)
+    history = fit(model, FactorMonitor(None, 6))
+    assert [found["step"] for found in history] == [0, 8, 12, 16]
+
+
+# Training does not notice -----------------------------------------------------------------------
+
+
+def test_the_weights_are_the_same_without_it(tmp_path):
+    weights = []
+    for callbacks in ([], [FactorMonitor(tmp_path, 1)]):
+        model = deep_model()
+        model.fit(X, Y, batch_size=8, shuffle=False, verbose=0, epochs=2, callbacks=callbacks)
+        weights.append(model.get_weights())
+    for with_it, without in zip(*weights, strict=True):
+        np.testing.assert_array_equal(with_it, without)
+
+
+def test_a_training_that_diverges_goes_on(tmp_path):
+    history = fit(deep_model(rate=1e6), FactorMonitor(tmp_path, 1), epochs=3)
+    assert len(history) == 25
+    assert history[-1]["layers"] == {}
+    assert math.isfinite(history[0]["layers"]["deep"]["norm"])
+
+
+def test_a_full_disk_is_warned_of_once(tmp_path, monkeypatch):
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    write, calls = RecordWriter.write, []
+
+    def until_full(writer, data):
+        calls.append(data)
+        if len(calls) == 20:
+            raise OSError(28, "No space left on device")
+        write(writer, data)
+
+    monkeypatch.setattr(RecordWriter, "write", until_full)
+    with pytest.warns(UserWarning, match=r"No space left on device.*training goes on") as caught:
+        history = fit(deep_model(), FactorMonitor(tmp_path, 2))
+    assert sum("training goes on" in str(one.message) for one in caught) == 1
+    assert len(history) == 9
+    assert len(calls) == 20  # nothing after the failure, which would leave a gap
+
+
+def test_a_folder_that_cannot_be_written_is_warned_of(tmp_path):
+    (tmp_path / "factors").write_text("a file is in the way")
+    with pytest.warns(UserWarning, match="cannot be written"):
+        history = fit(deep_model(), FactorMonitor(tmp_path, 5))
+    assert len(history) == 5
+
+
+# What is refused --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [{"update_freq": 0}, {"update_freq": "x"}, {"largest": 0}])
+def test_bad_arguments(arguments):
+    with pytest.raises(ValueError, match="must be a positive integer"):
+        FactorMonitor(None, **arguments)
+
+
+def test_a_model_with_nothing_to_show():
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(3)])
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="the model has none"):
+        fit(model, FactorMonitor(None))
+    with pytest.raises(ValueError, match=r"the model has deep\. Received: layers='other'"):
+        fit(deep_model(), FactorMonitor(None, layers="other"))
+
+
+def test_without_tensorboard_it_says_what_to_do(tmp_path, monkeypatch):
+    real = builtins.__import__
+
+    def missing(name, *args, **kwargs):
+        if name.startswith("tensorboard"):
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(ImportError, match="pip install tensorboard"):
+        fit(deep_model(), FactorMonitor(tmp_path))
+    assert fit(deep_model(), FactorMonitor(None))
+
+
+# What TensorBoard reads -------------------------------------------------------------------------
+
+
+def read(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "factors"))
+    events.Reload()
+    return events
+
+
+def layout_of(events):
+    """The dashboard's charts, as `FactorMonitor` describes them."""
+    from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+
+    content = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    return {
+        category.title: {chart.title: list(chart.multiline.tag) for chart in category.chart}
+        for category in Layout.FromString(content).category
+    }
+
+
+@pytest.fixture(scope="module")
+def events(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("logs")
+    monitor = FactorMonitor(folder, 5, largest=2, hparams={"rate": 0.01, "start": "balanced"})
+    history = fit(deep_model(), monitor)
+    return read(folder), history
+
+
+def test_every_quantity_is_a_described_chart_of_its_layer(events):
+    events, history = events
+    tags = {tag for tag in events.Tags()["tensors"] if tag.startswith("deep/")}
+    numbers = {f"deep/{name}" for name in history[0]["layers"]["deep"]}
+    assert tags == numbers | {"deep/singular_value/1", "deep/singular_value/2"}
+    for tag in tags:
+        assert events.SummaryMetadata(tag).summary_description
+    steps = [event.step for event in events.Tensors("deep/norm")]
+    assert steps == [found["step"] for found in history]
+    (first, *_) = events.Tensors("deep/norm")
+    assert first.tensor_proto.float_val[0] == pytest.approx(history[0]["layers"]["deep"]["norm"])
+
+
+def test_charts_texts_and_hyperparameters_are_there(events):
+    from tensorboard.plugins.hparams import metadata
+
+    events, _ = events
+    assert list(layout_of(events)) == [
+        "Spectrum of the products",
+        "End-to-end rule",
+        "Preconditioner",
+    ]
+    (text,) = events.Tensors("about")[0].tensor_proto.string_val
+    assert "| deep | FactoredDense | 2 | 6×3 · 3×3 |" in text.decode()
+    content = events.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
+    hparams = metadata.parse_session_start_info_plugin_data(content).hparams
+    assert hparams["rate"].number_value == 0.01
+    assert hparams["start"].string_value == "balanced"
+    assert len(events.Tensors("metrics/loss")) == 2
+
+
+@pytest.mark.parametrize("units", [3, 1])
+def test_every_chart_of_the_layout_finds_tags(tmp_path, units):
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.01, 10, 0.9)
+    model = deep_model(units=units, optimizer=keras.optimizers.SGD(schedule))
+    fit(model, FactorMonitor(tmp_path, 5), y=Y[:, :units])
+    events = read(tmp_path)
+    layout = layout_of(events)
+    assert ("Layers of one output" in layout) == (units == 1)
+    for charts in layout.values():
+        for patterns in charts.values():
+            for pattern in patterns:
+                assert any(re.match(pattern, tag) for tag in events.Tags()["tensors"]), pattern
+    (text,) = events.Tensors("about")[0].tensor_proto.string_val
+    assert "| learning_rate | ExponentialDecay(initial_learning_rate=0.01," in text.decode()
