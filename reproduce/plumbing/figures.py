@@ -28,7 +28,7 @@ FORMATS = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
 # Text stays text, and names within the file do not depend on chance.
 SVG = {"svg.fonttype": "none", "svg.hashsalt": "keras_overparam"}
 DPI = 180
-TITLE_LENGTH = 102  # characters of a line
+TITLE_LENGTH = 15  # characters of a line, by inch
 MOST_PLAIN_DECADES = 2.5
 POINTS = 300  # of a curve
 
@@ -134,7 +134,8 @@ def finish(figure, path, title, notice=None):
         title: text above the figure.
         notice: whether the title holds a notice.
     """
-    title = "\n".join(textwrap.fill(line, TITLE_LENGTH) for line in title.splitlines())
+    length = int(TITLE_LENGTH * figure.get_figwidth())
+    title = "\n".join(textwrap.fill(line, length) for line in title.splitlines())
     figure.suptitle(title, fontsize=9, color="firebrick" if notice else "black")
     figure.tight_layout()
     for suffix, metadata in FORMATS.items():
