@@ -4,6 +4,7 @@
     python reproduce/gas_sensor.py --experiments l2 deep  other experiments
     python reproduce/gas_sensor.py --experiments all      all of them
     python reproduce/gas_sensor.py --plot-only            redraw from the records
+    python reproduce/gas_sensor.py --redraw               redraw the figures in assets/
 
 Every model is trained at a whole grid of learning rates and seeds at once, and the grid is extended
 until the best rate is inside it. Figure, records and summary go to runs/gas_sensor/. The first
@@ -43,6 +44,7 @@ def parse(arguments=None):
     add_data_options(parser, gas_sensor.DATASETS, "gas sensor archive")
     machine = add_output_options(parser, output=f"runs/{NAME}")
     machine.add_argument("--plot-only", action="store_true", help="redraw from the records")
+    machine.add_argument("--redraw", action="store_true", help="redraw the figures in assets/")
     machine.add_argument("--publish", action="store_true", help="put the records into assets/ too")
     options = parser.parse_args(arguments)
     if "all" in options.experiments:
@@ -101,10 +103,15 @@ def recorded(options):
     return {e: [sweep_results.load(f) for f in folders(name, [e])] for e in options.experiments}
 
 
-def report(experiment, results, folder):
-    """Draw an experiment's figure, and write its summary."""
+def draw(experiment, results, folder):
+    """Draw an experiment's figure."""
     notice = results[0].start["data"]["notice"]
     sweep_figures.draw(experiment, results, folder / f"{NAME}_{experiment}.png", notice)
+
+
+def report(experiment, results, folder):
+    """Draw an experiment's figure, and write its summary."""
+    draw(experiment, results, folder)
     text = records.to_indented_json([sweep_results.summarize(result) for result in results])
     path = folder / f"{NAME}_{experiment}.json"
     records.write_atomically(path, lambda file: file.write_text(text, "utf-8"))
@@ -118,13 +125,27 @@ def publish(found):
     for result in {r.settings: r for group in found.values() for r in group}.values():
         records.publish(result.path, folder / f"{result.settings.run_name}.jsonl.gz")
     for experiment, results in found.items():
-        published = [folder / f"{result.settings.run_name}.jsonl.gz" for result in results]
-        report(experiment, [sweep_results.load(path) for path in published], ASSETS)
+        report(experiment, published(r.settings for r in results), ASSETS)
+
+
+def published(models_settings):
+    """Results of models from the records in assets/."""
+    paths = (ASSETS / NAME / f"{settings.run_name}.jsonl.gz" for settings in models_settings)
+    return [sweep_results.load(path) for path in paths]
+
+
+def redraw():
+    """Draw all figures in assets/ from the records there, which are those of the defaults."""
+    base = base_settings(parse([]), "gas_sensor")
+    for experiment in WHAT:
+        draw(experiment, published(models(experiment, base)), ASSETS)
 
 
 def main(arguments=None):
     """Run the command line."""
     options = parse(arguments)
+    if options.redraw:
+        return redraw()
     with command(f"{NAME}.py", resumes_after="part of a run"):
         found = recorded(options) if options.plot_only else run_all(options)
         for experiment, results in found.items():

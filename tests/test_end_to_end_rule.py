@@ -270,6 +270,15 @@ def test_the_published_summary_is_generated_from_the_records():
         assert row["criterion"] in criteria.END_TO_END_RULE.values()
 
 
+def test_redrawing_takes_the_published_records(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(end_to_end_rule, "draw", lambda *arguments: drawn.append(arguments))
+    end_to_end_rule.main(["--redraw"])
+    ((results, folder),) = drawn
+    assert len(results) == len(PUBLISHED)
+    assert folder == end_to_end_rule.ASSETS
+
+
 def test_publishing_again_changes_nothing(tmp_path, monkeypatch):
     for result in PUBLISHED:
         folder = records.make_folder(tmp_path / "runs" / result.settings.run_name)

@@ -191,6 +191,16 @@ def test_the_script_runs_redraws_and_says_when_there_is_nothing_to_redraw(tmp_pa
         script.main([*short, "--plot-only", "--publish"])
 
 
+def test_redrawing_finds_the_published_records_of_every_experiment(monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(script, "draw", lambda experiment, *rest: drawn.update({experiment: rest}))
+    script.main(["--redraw"])
+    assert list(drawn) == list(sweep_experiments.WHAT)
+    for results, folder in drawn.values():
+        assert results
+        assert folder == script.ASSETS
+
+
 def test_consequences_on_small_data(tmp_path):
     data = small_data()
     found = consequences.measure(data, [0])

@@ -51,6 +51,7 @@ def test_compare_leaves_everything(compared):
             "model.keras",
             "collapsed.keras",
             "figure.png",
+            "figure.svg",
             "tensorboard",
         }
     (figure,) = output.glob("compare-*.png")

@@ -180,6 +180,8 @@ def test_what_has_no_entry_is_an_error(monkeypatch):
         patch.setattr(report, "FIGURES", without(report.FIGURES, "mnist_cnn"))
         report.page(ASSETS, PARTS)
     with monkeypatch.context() as patch, pytest.raises(ValueError, match="of no experiment in"):
+        moved = dataclasses.replace(report.FIGURES["vector_field"], experiment="mnist_cnn")
+        patch.setitem(report.FIGURES, "vector_field", moved)
         patch.setattr(report, "EXPERIMENTS", without(report.EXPERIMENTS, "consequences"))
         report.page(ASSETS, PARTS)
 

@@ -1,6 +1,7 @@
 """Figures as functions of results."""
 
 import textwrap
+from pathlib import Path
 
 import matplotlib
 
@@ -8,64 +9,76 @@ matplotlib.use("Agg")  # no display needed
 import matplotlib.pyplot as plt
 import numpy as np
 
+from plumbing import palette
 from plumbing.records import write_atomically
 from plumbing.results import WINDOW, at_best_rate, rate_grid
 
-# Okabe & Ito: told apart by colour-blind readers; the same model has the same colour everywhere.
-COLOURS = {
-    ("original", "product"): "#0072B2",
-    ("overparameterized", "product"): "#D55E00",
-    ("overparameterized", "factors"): "#009E73",
-    ("original", "none"): "#56B4E9",
-    ("overparameterized", "none"): "#E69F00",
-}
-DASHES = {"original": "-", "overparameterized": "--"}
+COLOURS = palette.TUTORIAL
+DASHES = {"original": "-", "overparameterized": "--", ("overparameterized", "factors"): "-."}
 LABELS = {"product": "", "factors": ", L2 on factors", "none": ", no L2"}
 PANELS = (
     ("objective", "training objective"),
     ("cross_entropy", "cross-entropy (nats)"),
     ("l2", "L2 term"),
 )
-
-
+WIDTH = 6.8  # inches: halved, as in a column, the text can still be read
 STYLE = {"font.size": 8, "axes.grid": True, "grid.alpha": 0.3}
+# Without date and version the same records give the same files.
+FORMATS = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
+# Text stays text, and names within the file do not depend on chance.
+SVG = {"svg.fonttype": "none", "svg.hashsalt": "keras_overparam"}
+DPI = 180
+TITLE_LENGTH = 15  # characters of a line, by inch
+MOST_PLAIN_DECADES = 2.5
+POINTS = 300  # of a curve
 
 
 def draw_objective(groups, path, notice=None):
-    """Objective of the tutorial network and, beside it, its two parts, on log scales.
+    """Objective of the tutorial network and, below it, its two parts, on log scales.
 
     Args:
         groups: lists of results, one list (over seeds) for each model.
-        path: file to write, PNG or SVG.
+        path: file to write, see `finish`.
         notice: a warning to put into the title.
     """
+    (first, label), *others = PANELS
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.4), width_ratios=(1.5, 1, 1))
-        for axis, (metric, label) in zip(axes, PANELS, strict=True):
-            _draw_curves(axis, groups, metric, label)
-        axes[0].legend()
+        figure, axes = plt.subplot_mosaic(_below(first, others), figsize=(WIDTH, 5.4))
+        for metric, label in PANELS:
+            _draw_curves(axes[metric], groups, metric, label)
+        axes[first].legend()
         finish(figure, path, _title(groups, notice), notice)
 
 
 def draw_rates(groups, path, notice=None):
-    """Final objective by learning rate, then the curves at each network's best rate.
+    """Final objective by learning rate, and below it the curves at each network's best rate.
 
     Args:
         groups: lists of results, one list for each model, over rates and seeds.
-        path: file to write, PNG or SVG.
+        path: file to write, see `finish`.
         notice: a warning to put into the title.
     """
     best = [at_best_rate(group) for group in groups]
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.4))
+        figure, axes = plt.subplot_mosaic(_below("rates", PANELS[:2]), figsize=(WIDTH, 5.4))
         for index, group in enumerate(groups):
-            _draw_rate_grid(axes[0], group, 0.97 - 0.06 * index)
-        axes[0].set(xscale="log", yscale="log")
-        axes[0].set(xlabel="learning rate", ylabel=f"objective, last {WINDOW} steps")
-        for axis, (metric, label) in zip(axes[1:], PANELS[:2], strict=True):
-            _draw_curves(axis, best, metric, f"{label}, best rate")
-        axes[2].legend()
+            _draw_rate_grid(axes["rates"], group, 0.95 - 0.06 * index)
+        axes["rates"].set(xscale="log", yscale="log")
+        axes["rates"].set(xlabel="learning rate (×: diverged)")
+        axes["rates"].set(ylabel=f"objective, last {WINDOW} steps")
+        axes["rates"].legend(loc="lower right")
+        for metric, label in PANELS[:2]:
+            _draw_curves(axes[metric], best, metric, f"{label}, best rate")
+        rates = sorted({result.settings.learning_rate for group in groups for result in group})
+        axes["rates"].set_xticks(rates, [f"{rate:g}" for rate in rates])
+        axes["rates"].set_xticks([], minor=True)
+        plain_log_ticks(axes["rates"].yaxis)
         finish(figure, path, _title(best, notice), notice)
+
+
+def _below(first, panels):
+    """The mosaic of one panel as wide as two others below it."""
+    return [[first, first], [metric for metric, _ in panels]]
 
 
 def _draw_curves(axis, groups, metric, label):
@@ -74,6 +87,24 @@ def _draw_curves(axis, groups, metric, label):
     axis.set_xlabel("training step (64 images each)")
     axis.set_ylabel(label)
     axis.set_yscale("log", nonpositive="mask")
+    plain_log_ticks(axis.yaxis)
+
+
+def plain_log_ticks(axis):
+    """Label a log axis with plain numbers at 1, 2 and 5, where it spans a few decades at most.
+
+    Args:
+        axis: `xaxis` or `yaxis` of axes whose limits are final.
+    """
+    low, high = axis.get_view_interval()
+    decades = np.log10(high / low)
+    if decades <= MOST_PLAIN_DECADES:
+        digits = (1, 2, 5) if decades > 1 else (1, 1.5, 2, 3, 5, 7)
+        powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+        ticks = [digit * 10.0**power for power in powers for digit in digits]
+        axis.set_ticks([tick for tick in ticks if low <= tick <= high])
+        axis.set_major_formatter("{x:g}")
+        axis.set_ticks([], minor=True)
 
 
 def _draw_rate_grid(axis, group, height):
@@ -83,7 +114,8 @@ def _draw_rate_grid(axis, group, height):
     """
     style = _style(group[0].settings)
     grid = rate_grid(group)
-    axis.plot(list(grid), list(grid.values()), marker="o", fillstyle="none", **style)
+    name = _name(group[0].settings)
+    axis.plot(list(grid), list(grid.values()), marker="o", fillstyle="none", label=name, **style)
     diverged = [rate for rate, objective in grid.items() if not np.isfinite(objective)]
     if diverged:
         place = {"transform": axis.get_xaxis_transform(), "color": style["color"]}
@@ -94,12 +126,24 @@ def _draw_rate_grid(axis, group, height):
 
 
 def finish(figure, path, title, notice=None):
-    """Give a figure its title, red if it holds a notice, and write it."""
+    """Give a figure its title, red if it holds a notice, and write it as PNG and as SVG.
+
+    Args:
+        figure: a figure; it is closed.
+        path: one of the two files, the other lies beside it.
+        title: text above the figure.
+        notice: whether the title holds a notice.
+    """
+    length = int(TITLE_LENGTH * figure.get_figwidth())
+    title = "\n".join(textwrap.fill(line, length) for line in title.splitlines())
     figure.suptitle(title, fontsize=9, color="firebrick" if notice else "black")
     figure.tight_layout()
-    # Without the date and the version the same records give the same file.
-    metadata = {"Software": None} if str(path).endswith(".png") else {"Date": None}
-    write_atomically(path, lambda file: figure.savefig(file, dpi=160, metadata=metadata))
+    for suffix, metadata in FORMATS.items():
+        with plt.rc_context(SVG):
+            write_atomically(
+                Path(path).with_suffix(suffix),
+                lambda file, metadata=metadata: figure.savefig(file, dpi=DPI, metadata=metadata),
+            )
     plt.close(figure)
 
 
@@ -108,7 +152,7 @@ def _title(groups, notice):
     text = f"MNIST tutorial network; mean over {WINDOW} steps"
     if seeds > 1:
         text += f", median and range of {seeds} seeds"
-    return "\n".join([*textwrap.wrap(notice or "", 110), text])
+    return "\n".join(filter(None, [notice, text]))
 
 
 def _draw_group(axis, group, metric):
@@ -117,20 +161,22 @@ def _draw_group(axis, group, metric):
     curves = np.array([result.smoothed(metric)[:length] for result in group])
     if not np.any(curves > 0):
         return  # no L2 term to show on a log scale
-    points = np.unique(np.geomspace(1, length, 400).astype(int)) if length < 400 else None
-    points = np.arange(length) if points is None else points - 1
-    points = points[:: max(1, len(points) // 2000)]
-    style = _style(settings)
-    label = settings.model_name + LABELS[settings.regularize]
+    points = np.unique(np.linspace(0, length - 1, POINTS).round().astype(int))
+    style, label = _style(settings), _name(settings)
     axis.plot(points + 1, np.median(curves, axis=0)[points], label=label, **style)
     if len(group) > 1:
         low, high = curves.min(axis=0)[points], curves.max(axis=0)[points]
         axis.fill_between(points + 1, low, high, color=style["color"], alpha=0.2, linewidth=0)
 
 
+def _name(settings):
+    return settings.model_name + LABELS[settings.regularize]
+
+
 def _style(settings):
+    model = settings.model_name, settings.regularize
     return {
-        "color": COLOURS.get((settings.model_name, settings.regularize), "#CC79A7"),
-        "linestyle": DASHES.get(settings.model_name, ":"),
+        "color": COLOURS.get(model, palette.OTHER),
+        "linestyle": DASHES.get(model) or DASHES.get(settings.model_name, ":"),
         "linewidth": 1.4,
     }

@@ -172,9 +172,9 @@ FIGURES = {
         "Loss by iteration at the best rates, and final loss by learning rate, l4 loss",
         "Depth 1 is ahead at first; depths 2 and 3 overtake it and end lower. Medians and ranges "
         "over seeds; crosses are rates at which a seed diverged.",
-        "Two plots. Left: training loss against iteration, both on log scales, for gradient "
+        "Two plots. Above: training loss against iteration, both on log scales, for gradient "
         "descent at depths 1, 2 and 3 and for AdaGrad and AdaDelta at depth 1; the curves of "
-        "depths 2 and 3 start flat, then cross that of depth 1. Right: final loss against "
+        "depths 2 and 3 start flat, then cross that of depth 1. Below: final loss against "
         "learning rate, with the best rate of each model marked.",
         "python reproduce/gas_sensor.py --experiments l4 --publish",
     ),
@@ -193,8 +193,8 @@ FIGURES = {
         "Adam at depths 1 to 3, l4 loss",
         "Loss by iteration at the best rates, and final loss by learning rate. Medians and ranges "
         "over seeds.",
-        "Two plots. Left: training loss against iteration for Adam at depths 1, 2 and 3; the "
-        "deeper models start more slowly and end slightly lower. Right: final loss against "
+        "Two plots. Above: training loss against iteration for Adam at depths 1, 2 and 3; the "
+        "deeper models start more slowly and end slightly lower. Below: final loss against "
         "learning rate, with the best rate of each depth marked.",
         "python reproduce/gas_sensor.py --experiments adam --publish",
     ),
@@ -237,15 +237,29 @@ FIGURES = {
         "depth 1, highest at width 10 for both depths, and final loss, lowest there.",
         "python reproduce/gas_sensor.py --experiments width --publish",
     ),
+    "vector_field": Figure(
+        "consequences",
+        "The rule as a field of arrows on two weights, and its work around a closed loop",
+        "Depth shortens steps near zero and lengthens them far out, which helps gradient descent "
+        "from small starts and hinders it from large ones. Around the loop of the paper's theorem "
+        "a gradient field does no work; the fields of depths 3 and 4 do, as the closed form says.",
+        "Six plots. Fields and trajectories at depths 1, 2 and 4 over the contours of a loss with "
+        "a valley; the deeper, the fewer iterations to the minimum. Speed-up over depth 1 against "
+        "the norm of the start, over random problems: above one at depth 2 near zero, below one "
+        "far out. A closed loop beside zero with the field along it, and the work along the loop, "
+        "which ends at zero for depths 1 and 2 and above zero for depths 3 and 4.",
+        "python reproduce/explain.py --publish",
+    ),
     "end_to_end_rule": Figure(
         "end_to_end_rule",
         "Training loss of linear networks and of the end-to-end rule",
-        "From balanced starts (upper row) the rule, thin, lies on the network, thick. From "
-        "independent weights (lower row) the two leave the saddle at different times. Medians and "
+        "From balanced starts (left) the rule, thin, lies on the network, thick. From "
+        "independent weights (right) the two leave the saddle at different times. Medians and "
         "ranges over seeds.",
-        "Six plots of training loss against iteration: three regressions side by side, balanced "
-        "starts above, independent starts below. Above, thin curves run inside the thick ones. "
-        "Below, narrow deep networks fall later than the rule and wide ones sooner.",
+        "Six plots of training loss against iteration: three regressions one below the other, "
+        "balanced starts on the left, independent starts on the right. On the left, thin curves "
+        "run inside the thick ones. On the right, narrow deep networks fall later than the rule "
+        "and wide ones sooner.",
         "python reproduce/end_to_end_rule.py --seeds {seeds} --publish",
     ),
     "mnist_cnn": Figure(
@@ -265,9 +279,9 @@ FIGURES = {
         "Final objective by learning rate, and curves at the best rates",
         "A cross is a rate at which the network diverged; filled marks are the best rates, at all "
         "seeds.",
-        "Three plots. Left: final objective against learning rate for the three networks; the "
-        "original's best rate is higher than those of the others. Middle and right: objective "
-        "and cross-entropy against the training step at each network's best rate.",
+        "Three plots. Above: final objective against learning rate for the three networks; the "
+        "original's best rate is higher than those of the others. Below: objective and "
+        "cross-entropy against the training step at each network's best rate.",
         "python reproduce/publish.py",
     ),
     "other_networks": Figure(

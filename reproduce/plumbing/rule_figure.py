@@ -1,44 +1,38 @@
 """The figure of linear networks and the end-to-end rule, as a function of results."""
 
-import textwrap
-
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.lines import Line2D
 
-from plumbing.figures import STYLE, finish
+from plumbing import palette
+from plumbing.figures import STYLE, WIDTH, finish, plain_log_ticks
 
-# Of a depth's network and rule: Okabe & Ito as in the other figures, and darker.
-COLOURS = {1: ("#0072B2", "#002F4A"), 2: ("#D55E00", "#662D00"), 3: ("#009E73", "#004D38")}
-OTHER_COLOURS = ("#CC79A7", "#6B2A4E")
 DASHES = ("-", (0, (2.5, 1.2)))  # of the narrowest and the widest network
 STARTS = ("balanced", "independent")
 THICK = {"linewidth": 4, "alpha": 0.45}
-TICKS = [digit * 10.0**power for power in range(-8, 8) for digit in (1, 2, 5)]
 THIN = {"linewidth": 1.0, "zorder": 3}
 
 
 def draw(results, path, notice=None):
-    """Loss by iteration on log scales: a column for each problem, a row for each kind of start.
+    """Loss by iteration on log scales: a row for each problem, a column for each kind of start.
 
     Args:
         results: list of `rule_results.Result`.
-        path: file to write, PNG or SVG.
+        path: file to write, see `figures.finish`.
         notice: a warning to put into the title.
     """
     results = [result for result in results if result.settings.halvings == 0]
     problems = list(dict.fromkeys(result.settings.problem for result in results))
-    size = (2.7 * len(problems) + 0.5, 5.0)
+    size = (WIDTH, 2.3 * len(problems) + 0.7)
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(2, len(problems), figsize=size, sharex="col", squeeze=False)
-        for column, problem in enumerate(problems):
+        figure, axes = plt.subplots(len(problems), 2, figsize=size, sharey="row", squeeze=False)
+        for row, problem in zip(axes, problems, strict=True):
             group = [result for result in results if result.settings.problem == problem]
-            axes[0, column].set_title(group[0].name, fontsize=9)
-            for axis, start in zip(axes[:, column], STARTS, strict=True):
+            row[0].set_ylabel("training loss")
+            for axis, start in zip(row, STARTS, strict=True):
                 _draw_panel(axis, group, start)
-            axes[1, column].set_xlabel(f"iteration (rate {group[0].settings.learning_rate:g})")
-        for axis, start in zip(axes[:, 0], STARTS, strict=True):
-            axis.set_ylabel(f"training loss, {start} start")
+                axis.set_title(f"{group[0].name}, {start} start", fontsize=8)
+                axis.set_xlabel(f"iteration (rate {group[0].settings.learning_rate:g})")
         _legends(axes, results)
         finish(figure, path, _title(results, notice), notice)
 
@@ -51,9 +45,7 @@ def _draw_panel(axis, group, start):
     axis.margins(x=0)
     low, high = axis.get_ylim()
     axis.set_ylim(low, 1.15 * high)
-    axis.set_yticks([tick for tick in TICKS if low < tick < 1.15 * high])
-    axis.yaxis.set_major_formatter("{x:g}")
-    axis.minorticks_off()
+    plain_log_ticks(axis.yaxis)
 
 
 def _draw_result(axis, result):
@@ -74,14 +66,14 @@ def _draw_result(axis, result):
 
 
 def _colours(depth):
-    return COLOURS.get(depth, OTHER_COLOURS)
+    return palette.DEPTHS.get(depth, palette.OTHER), palette.RULES.get(depth, palette.OTHER_RULE)
 
 
 def _legends(axes, results):
     """Colours of the depths in the first panel, thickness and dashes in the last one."""
     depths = sorted({result.settings.depth for result in results})
     colours = [Line2D([], [], color=_colours(depth)[0], **THICK) for depth in depths]
-    names = [f"depth {depth}" if depth > 1 else "one layer" for depth in depths]
+    names = [f"depth {depth}" for depth in depths]
     axes[0, 0].legend(colours, names, loc="lower left", handlelength=2.5)
     lines = [Line2D([], [], color="grey", linestyle=dashes, **THICK) for dashes in DASHES]
     lines += [Line2D([], [], color="black", linestyle=dashes, **THIN) for dashes in DASHES]
@@ -91,7 +83,7 @@ def _legends(axes, results):
 
 def _title(results, notice):
     seeds = max(len(result.settings.seeds) for result in results)
-    text = "Deep linear networks (thick) and the end-to-end update rule (thin)"
+    text = "Linear networks (thick) and the end-to-end update rule (thin)"
     if seeds > 1:
         text += f"; median and range of {seeds} seeds"
-    return "\n".join([*textwrap.wrap(notice or "", 110), text])
+    return "\n".join(filter(None, [notice, text]))

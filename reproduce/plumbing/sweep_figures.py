@@ -1,17 +1,14 @@
 """Figures of the experiments on linear regression, as functions of results."""
 
-import textwrap
-
 import matplotlib.pyplot as plt
 import numpy as np
 
-from plumbing.figures import STYLE, finish
+from plumbing import palette
+from plumbing.figures import STYLE, WIDTH, finish, plain_log_ticks
 from plumbing.sweep_experiments import DEPTHS, POWERS, label
 from plumbing.sweep_results import speed_up
 
-# Okabe & Ito; a depth has the colour that it has in the other figures.
-DEPTH_COLOURS = {1: "#0072B2", 2: "#D55E00", 3: "#009E73", 4: "#E69F00", 8: "#CC79A7"}
-OTHER_COLOURS = {"adagrad": "#56B4E9", "adadelta": "#CC79A7", "adadelta_tf1": "#CC79A7"}
+MARKERS = {1: "s", 2: "o", 3: "^"}
 DASHES = {"gd": "-", "adam": "--", "adagrad": "-.", "adadelta": "--", "adadelta_tf1": ":"}
 
 
@@ -21,7 +18,7 @@ def draw(experiment, results, path, notice=None):
     Args:
         experiment: its name.
         results: list of `sweep_results.Result`, of the experiment's models.
-        path: file to write, PNG or SVG.
+        path: file to write, see `figures.finish`.
         notice: a warning to put into the title.
     """
     with plt.rc_context(STYLE):
@@ -29,39 +26,40 @@ def draw(experiment, results, path, notice=None):
         seeds = len(results[0].settings.seeds)
         shown = "medians" if experiment == "map" else "medians and ranges"
         text = f"{title}; {shown} of {seeds} seeds"
-        finish(figure, path, "\n".join([*textwrap.wrap(notice or "", 110), text]), notice)
+        finish(figure, path, "\n".join(filter(None, [notice, text])), notice)
 
 
 def _curves_and_rates(results, name):
-    figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.6))
+    figure, axes = plt.subplots(2, 1, figsize=(WIDTH, 6.2))
     draw_curves(axes[0], results)
     draw_rates(axes[1], results)
-    axes[0].legend(fontsize=7)
-    return figure, f"{name}: each model at its best learning rate, and the rates tried"
+    axes[0].legend(loc="lower left")
+    return figure, f"{name}: models at their best rates, and the rates tried"
 
 
 def _two_losses(results):
-    figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.6))
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.3))
     for axis, power in zip(axes, (2, 4), strict=True):
-        draw_curves(axis, [r for r in results if r.settings.power == power])
+        group = [r for r in results if r.settings.power == power]
+        draw_curves(axis, group, lambda s: f"depth {s.depth}")
         axis.set_title(f"ℓ{power} loss", fontsize=9)
-        axis.legend(fontsize=7)
+        axis.legend()
     return figure, "Gradient descent, each depth at its best learning rate"
 
 
 def _deep(results):
-    figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.6), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.3), sharey=True)
     for axis, depth in zip(axes, (4, 8), strict=True):
         group = [r for r in results if r.settings.depth == depth]
         draw_curves(axis, group, lambda s: {"near_zero": "near zero"}.get(s.start, "near identity"))
         axis.set_title(f"depth {depth}", fontsize=9)
-        axis.legend(fontsize=7)
-    return figure, "Very deep linear networks, ℓ4 loss, by start, each at its best learning rate"
+        axis.legend()
+    return figure, "Very deep linear networks, ℓ4 loss, by start, at best rates"
 
 
 def _map(results):
     starts = ("balanced", "identity")
-    figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.4), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.9), sharey=True)
     found = {(r.settings.start, r.settings.power, r.settings.depth): r for r in results}
     for axis, start in zip(axes, starts, strict=True):
         grid = np.ones((len(POWERS), len(DEPTHS)))
@@ -73,7 +71,7 @@ def _map(results):
         axis.set_title(f"{start} start, norm {results[0].settings.scale:g}", fontsize=9)
     axes[0].set_ylabel("power p of the loss")
     iterations = results[0].settings.iterations
-    return figure, f"Speed-up over depth 1 in {iterations:,} iterations, best rates"
+    return figure, f"Speed-up over depth 1 (blue: faster), {iterations:,} iterations, best rates"
 
 
 def _heat(axis, grid):
@@ -90,47 +88,51 @@ def _heat(axis, grid):
 
 
 def _starts(results):
-    figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.4))
+    figure, axes = plt.subplots(2, 2, figsize=(WIDTH, 5.4), sharex=True)
+    speed, final, best, key = axes.ravel()
     depths = sorted({r.settings.depth for r in results})
     rows = {d: [r for r in results if r.settings.depth == d] for d in depths}
     scales = [r.settings.scale for r in rows[1]]
     for depth in depths:
-        style = {"color": DEPTH_COLOURS[depth], "marker": "o", "label": f"depth {depth}"}
+        style = {"color": palette.DEPTHS[depth], "marker": MARKERS[depth]}
+        style["label"] = f"depth {depth}"
         if depth > 1:
             ratios = [speed_up(r, base) for r, base in zip(rows[depth], rows[1], strict=True)]
-            _with_range(axes[0], scales, ratios, style)
-        _with_range(axes[1], scales, [r.curves[:, -1] for r in rows[depth]], style)
-        axes[2].plot(scales, [r.rates[r.best] for r in rows[depth]], **style)
+            _with_range(speed, scales, ratios, style)
+        _with_range(final, scales, [r.curves[:, -1] for r in rows[depth]], style)
+        best.plot(scales, [r.rates[r.best] for r in rows[depth]], **style)
     names = ("speed-up over depth 1, same start", "final loss", "best learning rate")
-    for axis, name in zip(axes, names, strict=True):
-        axis.set(xscale="log", yscale="log", xlabel="end-to-end norm of the start", ylabel=name)
-    axes[0].axhline(1, color="black", linewidth=0.8)
-    axes[0].set_yscale("linear")
-    _plain_ticks(axes[1])
-    axes[1].legend()
+    for axis, name in zip((speed, final, best), names, strict=True):
+        axis.set(xscale="log", yscale="log", ylabel=name)
+        axis.set_xlabel("end-to-end norm of the start")
+        axis.tick_params(labelbottom=True)
+    speed.axhline(1, color=palette.DEPTHS[1], linewidth=1)
+    plain_log_ticks(speed.yaxis)
+    plain_log_ticks(final.yaxis)
+    key.axis("off")
+    key.legend(*final.get_legend_handles_labels(), loc="center", fontsize=9)
     iterations = results[0].settings.iterations
     return figure, f"Start scale, ℓ4 loss, {iterations:,} iterations of gradient descent"
 
 
 def _widths(results):
-    figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.4))
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.2))
     base = next(r for r in results if r.settings.depth == 1)
     for depth in (2, 3):
         group = [r for r in results if r.settings.depth == depth]
         widths = [r.settings.width for r in group]
-        style = {"color": DEPTH_COLOURS[depth], "marker": "o", "label": f"depth {depth}"}
+        style = {"color": palette.DEPTHS[depth], "marker": MARKERS[depth]}
+        style["label"] = f"depth {depth}"
         _with_range(axes[0], widths, [speed_up(r, base) for r in group], style)
         _with_range(axes[1], widths, [r.curves[:, -1] for r in group], style)
+    axes[0].axhline(1, color=palette.DEPTHS[1], linewidth=1, label="depth 1")
     for axis, name in zip(axes, ("speed-up over depth 1", "final loss"), strict=True):
         axis.set(xscale="log", xlabel="hidden width", ylabel=name)
-    axes[0].legend()
+        axis.set_xticks(widths, [f"{width:g}" for width in widths])
+        axis.minorticks_off()
+    axes[0].set_ylim(bottom=0)
+    axes[0].legend(loc="lower right")
     return figure, "Hidden width, ℓ4 loss, independent Gaussian weights"
-
-
-def _plain_ticks(axis):
-    axis.yaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_minor_formatter("{x:g}")
-    axis.tick_params(axis="y", which="minor", labelsize=6)
 
 
 def draw_curves(axis, results, name=label):
@@ -150,8 +152,9 @@ def draw_curves(axis, results, name=label):
     axis.set(xscale="log", yscale="log", xlabel="iteration (full batch)", ylabel="training loss")
     start = max(float(np.median(r.curves[:, 0])) for r in results)
     low = min(r.curves.min() for r in results)
-    axis.set_ylim(0.85 * low, 3 * start)
+    axis.set_ylim(0.6 * low, 1.6 * start)
     axis.set_xlim(1, results[0].iterations[-1])
+    plain_log_ticks(axis.yaxis)
 
 
 def draw_rates(axis, results):
@@ -160,14 +163,25 @@ def draw_rates(axis, results):
     for index, result in enumerate(results):
         style = _style(result.settings)
         finite = np.isfinite(result.final)
-        axis.plot(result.rates[finite], result.final[finite], **style)
-        axis.plot(result.rates[result.best], result.final[result.best], "o", color=style["color"])
+        name = {"label": label(result.settings)}
+        axis.plot(result.rates[finite], result.final[finite], **style, **name)
+        ends = result.losses[finite, :, -1]
+        band = {"color": style["color"], "alpha": 0.2, "linewidth": 0}
+        axis.fill_between(result.rates[finite], ends.min(axis=1), ends.max(axis=1), **band)
+        marker = {"marker": MARKERS.get(result.settings.depth, "o"), "color": style["color"]}
+        axis.plot(result.rates[result.best], result.final[result.best], **marker)
         if not finite.all():
             place = {"transform": axis.get_xaxis_transform(), "color": style["color"]}
             crosses = result.rates[~finite]
             axis.plot(crosses, np.full(len(crosses), 0.97 - 0.04 * index), "x", ms=3, **place)
-    axis.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="final loss")
+    axis.set(xscale="log", yscale="log", ylabel="final loss")
+    axis.set_xlabel("learning rate (marker: best, ×: diverged)")
     axis.set_ylim(0.85 * min(r.final.min() for r in results), 3 * highest)
+    shown = np.concatenate(
+        [r.rates[~np.isfinite(r.final) | (r.final < 3 * highest)] for r in results]
+    )
+    axis.set_xlim(0.7 * shown.min(), 1.5 * shown.max())
+    plain_log_ticks(axis.yaxis)
 
 
 def _with_range(axis, x, values, style):
@@ -181,7 +195,8 @@ def _with_range(axis, x, values, style):
 
 
 def _style(settings):
-    colour = OTHER_COLOURS.get(settings.optimizer) or DEPTH_COLOURS.get(settings.depth, "grey")
+    colour = palette.OPTIMIZERS.get(settings.optimizer)
+    colour = colour or palette.DEPTHS.get(settings.depth, palette.OTHER)
     dashes = DASHES.get(settings.optimizer, "-")
     if settings.start == "near_zero":
         dashes = ":"
