@@ -105,9 +105,9 @@ class Main:
     """The main job's network, optimizer, batches and recorder."""
 
     def __init__(self, depth, regularize, folder):
-        settings = tutorial_cnn.Settings(depth=depth, regularize=regularize)
-        self.network = tutorial_cnn.build_network(settings)
-        tutorial_cnn.compile_network(self.network, settings, 55_000)
+        self.settings = tutorial_cnn.Settings(depth=depth, regularize=regularize)
+        self.network = tutorial_cnn.build_network(self.settings)
+        tutorial_cnn.compile_network(self.network, self.settings, 55_000)
         self.folder = folder
 
     def seconds(self, steps):

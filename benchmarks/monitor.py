@@ -1,4 +1,4 @@
-"""What `FactorMonitor` costs, at its default period: the tutorial's network trained with and without.
+"""What `FactorMonitor` costs at its default period: the tutorial's network with and without it.
 
     python benchmarks/monitor.py
 

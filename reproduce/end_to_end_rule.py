@@ -3,7 +3,7 @@
     python reproduce/end_to_end_rule.py                   every problem, depths 2 and 3, five seeds
     python reproduce/end_to_end_rule.py --problems l2     one problem
     python reproduce/end_to_end_rule.py --plot-only       redraw from the records
-    python reproduce/end_to_end_rule.py --redraw          redraw the figure in assets/
+    python reproduce/end_to_end_rule.py --redraw          redraw what is in assets/
 
 Figure 1 of the paper: gradient descent on linear networks for the Ethanol regression, with l2 and
 with l4 loss, beside gradient descent on one layer whose gradient is preconditioned by the rule; and
@@ -47,7 +47,7 @@ def parse(arguments=None):
     add_data_options(parser, gas_sensor.DATASETS, "gas sensor archive")
     machine = add_output_options(parser, output=f"runs/{NAME}")
     machine.add_argument("--plot-only", action="store_true", help="redraw from the records")
-    machine.add_argument("--redraw", action="store_true", help="redraw the figure in assets/")
+    machine.add_argument("--redraw", action="store_true", help="redraw what is in assets/")
     machine.add_argument("--publish", action="store_true", help="put the results into assets/ too")
     options = parser.parse_args(arguments)
     if min(options.depths) < 2:
@@ -94,14 +94,9 @@ def summary_text(results):
     return records.to_indented_json(rule_verdicts.summary(results))
 
 
-def draw(results, folder):
-    """Draw the figure."""
-    rule_figure.draw(results, folder / f"{NAME}.png", rule_results.notice(results))
-
-
 def report(results, folder):
     """Draw the figure and write the summary with the verdicts."""
-    draw(results, folder)
+    rule_figure.draw(results, folder / f"{NAME}.png", rule_results.notice(results))
     text = summary_text(results)
     records.write_atomically(folder / f"{NAME}.json", lambda path: path.write_text(text, "utf-8"))
 
@@ -121,7 +116,7 @@ def main(arguments=None):
     """Run the command line."""
     options = parse(arguments)
     if options.redraw:
-        return draw(rule_results.load_all(ASSETS / NAME), ASSETS)
+        return report(rule_results.load_all(ASSETS / NAME), ASSETS)
     with command(f"{NAME}.py", resumes_after="run"):
         results = recorded(options) if options.plot_only else run_all(options)
         report(results, Path(options.output))

@@ -4,7 +4,7 @@
     python reproduce/gas_sensor.py --experiments l2 deep  other experiments
     python reproduce/gas_sensor.py --experiments all      all of them
     python reproduce/gas_sensor.py --plot-only            redraw from the records
-    python reproduce/gas_sensor.py --redraw               redraw the figures in assets/
+    python reproduce/gas_sensor.py --redraw               redraw what is in assets/
 
 Every model is trained at a whole grid of learning rates and seeds at once, and the grid is extended
 until the best rate is inside it. Figure, records and summary go to runs/gas_sensor/. The first
@@ -44,7 +44,7 @@ def parse(arguments=None):
     add_data_options(parser, gas_sensor.DATASETS, "gas sensor archive")
     machine = add_output_options(parser, output=f"runs/{NAME}")
     machine.add_argument("--plot-only", action="store_true", help="redraw from the records")
-    machine.add_argument("--redraw", action="store_true", help="redraw the figures in assets/")
+    machine.add_argument("--redraw", action="store_true", help="redraw what is in assets/")
     machine.add_argument("--publish", action="store_true", help="put the records into assets/ too")
     options = parser.parse_args(arguments)
     if "all" in options.experiments:
@@ -103,15 +103,10 @@ def recorded(options):
     return {e: [sweep_results.load(f) for f in folders(name, [e])] for e in options.experiments}
 
 
-def draw(experiment, results, folder):
-    """Draw an experiment's figure."""
-    notice = results[0].start["data"]["notice"]
-    sweep_figures.draw(experiment, results, folder / f"{NAME}_{experiment}.png", notice)
-
-
 def report(experiment, results, folder):
     """Draw an experiment's figure, and write its summary."""
-    draw(experiment, results, folder)
+    notice = results[0].start["data"]["notice"]
+    sweep_figures.draw(experiment, results, folder / f"{NAME}_{experiment}.png", notice)
     text = records.to_indented_json([sweep_results.summarize(result) for result in results])
     path = folder / f"{NAME}_{experiment}.json"
     records.write_atomically(path, lambda file: file.write_text(text, "utf-8"))
@@ -135,10 +130,10 @@ def published(models_settings):
 
 
 def redraw():
-    """Draw all figures in assets/ from the records there, which are those of the defaults."""
+    """Make all figures and summaries in assets/ from the records there, those of the defaults."""
     base = base_settings(parse([]), "gas_sensor")
     for experiment in WHAT:
-        draw(experiment, published(models(experiment, base)), ASSETS)
+        report(experiment, published(models(experiment, base)), ASSETS)
 
 
 def main(arguments=None):

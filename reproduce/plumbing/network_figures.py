@@ -8,13 +8,13 @@ import numpy as np
 from plumbing.figures import STYLE, finish
 from plumbing.network_results import FACTORED, ORIGINAL, at_best, by_model, grid
 from plumbing.networks import MODEL_NAMES, TITLES
+from plumbing.palette import DEPTHS
 from plumbing.results import WINDOW
 
-# The original's and the overparameterized network's colours, and a third for the convolutions.
 LINES = {
-    ORIGINAL: {"color": "#0072B2", "linestyle": "-"},
-    "dense": {"color": "#D55E00", "linestyle": "--"},
-    "all": {"color": "#CC79A7", "linestyle": ":"},
+    ORIGINAL: {"color": DEPTHS[1], "linestyle": "-"},
+    "dense": {"color": DEPTHS[2], "linestyle": "--"},
+    "all": {"color": "#AA4499", "linestyle": ":"},
 }
 
 

@@ -107,18 +107,25 @@ def to_json(value):
 
 
 def to_indented_json(value):
-    """The same with a line for each item, as in files that people read."""
-    return json.dumps(_finite(value), allow_nan=False, indent=1, ensure_ascii=False) + "\n"
+    """The same with a line for each item, as in files that people read.
+
+    Floats have nine significant digits: the last ones differ between machines.
+    """
+    value = _each_float(_finite(value), lambda number: float(f"{number:.9g}"))
+    return json.dumps(value, allow_nan=False, indent=1, ensure_ascii=False) + "\n"
 
 
 def _finite(value):
+    return _each_float(value, lambda number: number if math.isfinite(number) else None)
+
+
+def _each_float(value, change):
+    """A nested structure with each float changed."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _each_float(item, change) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+        return [_each_float(item, change) for item in value]
+    return change(value) if isinstance(value, float) else value
 
 
 def rounded(values, digits=6):
