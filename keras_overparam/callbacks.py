@@ -232,47 +232,11 @@ class FactorMonitor(keras.callbacks.Callback):
                 self._log.scalar(f"{name}/{quantity}", value, step, DESCRIPTIONS[quantity])
 
     def _describe(self):
-        """What explains the dashboard: texts, charts by what they show, hyperparameters."""
+        """What explains the dashboard: a text, charts by what they show, hyperparameters."""
         self._log.text("about", about(self._watched, self.model.optimizer, self.hparams))
-        names = [re.escape(watched.name) for watched in self._watched]
-        self._log.charts(
-            {
-                "Spectrum of the products": {
-                    f"{w.name}: largest singular values": [f"^{n}/singular_value/"]
-                    for w, n in zip(self._watched, names, strict=True)
-                }
-                | {"Effective rank": [f"^{n}/effective_rank$" for n in names]},
-                "End-to-end rule": {
-                    "Cosine of the products' change with the rule's": [
-                        f"^{n}/rule/cosine$" for n in names
-                    ],
-                    "Relative distance of the two": [f"^{n}/rule/distance$" for n in names],
-                    "Balancedness gap": [f"^{n}/balancedness_gap$" for n in names],
-                },
-                "Preconditioner": {
-                    f"{w.name}: largest and smallest eigenvalue": [
-                        f"^{n}/preconditioner/(largest|smallest)$"
-                    ]
-                    for w, n in zip(self._watched, names, strict=True)
-                },
-            }
-            | self._charts_of_one_output()
-        )
+        self._log.charts(charts(self._watched))
         if self.hparams:
             self._log.hparams(self.hparams)
-
-    def _charts_of_one_output(self):
-        names = [
-            re.escape(watched.name)
-            for watched in self._watched
-            if 1 in (watched.variables[0].shape[0], watched.variables[-1].shape[-1])
-        ]
-        quantities = {"Adaptive step": "adaptive_step", "Momentum's share": "momentum_share"}
-        charts = {
-            title: [f"^{name}/one_output/{quantity}$" for name in names]
-            for title, quantity in quantities.items()
-        }
-        return {"Layers of one output": charts} if names else {}
 
 
 def watched_kernels(model, layers=None):
@@ -341,6 +305,53 @@ def measured(factors, depth, later=None):
         if 1 in kernel.shape:
             found["one_output/momentum_share"] = momentum_share(kernel, change, depth)
     return found
+
+
+def charts(watched):
+    """The charts of the dashboard "Custom scalars".
+
+    Args:
+        watched: list of `Watched`.
+
+    Returns:
+        Dictionary `{category: {chart: [regular expressions of tags]}}`.
+    """
+
+    def tags(kernels, quantity):
+        return [f"^{re.escape(kernel.name)}/{quantity}$" for kernel in kernels]
+
+    factored = [one for one in watched if len(one.variables) > 1]
+    one_output = [
+        one for one in watched if 1 in (one.variables[0].shape[0], one.variables[-1].shape[-1])
+    ]
+    categories = {
+        "Spectrum of the products": {
+            f"{one.name}: largest singular values": tags([one], r"singular_value/\d+")
+            for one in watched
+        }
+        | {"Effective rank": tags(watched, "effective_rank")},
+        "End-to-end rule": {
+            "Cosine of the products' change with the rule's": tags(factored, "rule/cosine"),
+            "Relative distance of the two": tags(factored, "rule/distance"),
+            "Balancedness gap": tags(factored, "balancedness_gap"),
+        },
+        "Preconditioner": {
+            f"{one.name}: largest and smallest eigenvalue": tags(
+                [one], "preconditioner/(largest|smallest)"
+            )
+            for one in watched
+        },
+        "Layers of one output": {
+            "Adaptive step": tags(one_output, "one_output/adaptive_step"),
+            "Momentum's share": tags(one_output, "one_output/momentum_share"),
+        },
+    }
+    # A chart without curves would look like a fault.
+    return {
+        category: {chart: curves for chart, curves in some.items() if curves}
+        for category, some in categories.items()
+        if any(some.values())
+    }
 
 
 def about(watched, optimizer, hparams=None):

@@ -272,7 +272,7 @@ def test_the_published_summary_is_generated_from_the_records():
 
 def test_redrawing_takes_the_published_records(monkeypatch):
     drawn = []
-    monkeypatch.setattr(end_to_end_rule, "draw", lambda *arguments: drawn.append(arguments))
+    monkeypatch.setattr(end_to_end_rule, "report", lambda *arguments: drawn.append(arguments))
     end_to_end_rule.main(["--redraw"])
     ((results, folder),) = drawn
     assert len(results) == len(PUBLISHED)

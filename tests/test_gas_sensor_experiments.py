@@ -193,7 +193,9 @@ def test_the_script_runs_redraws_and_says_when_there_is_nothing_to_redraw(tmp_pa
 
 def test_redrawing_finds_the_published_records_of_every_experiment(monkeypatch):
     drawn = {}
-    monkeypatch.setattr(script, "draw", lambda experiment, *rest: drawn.update({experiment: rest}))
+    monkeypatch.setattr(
+        script, "report", lambda experiment, *rest: drawn.update({experiment: rest})
+    )
     script.main(["--redraw"])
     assert list(drawn) == list(sweep_experiments.WHAT)
     for results, folder in drawn.values():

@@ -267,13 +267,19 @@ def test_charts_texts_and_hyperparameters_are_there(events):
 
 
 @pytest.mark.parametrize("units", [3, 1])
-def test_every_chart_of_the_layout_finds_tags(tmp_path, units):
+@pytest.mark.parametrize("factored", [True, False])
+def test_every_chart_of_the_layout_finds_tags(tmp_path, units, factored):
     schedule = keras.optimizers.schedules.ExponentialDecay(0.01, 10, 0.9)
-    model = deep_model(units=units, optimizer=keras.optimizers.SGD(schedule))
+    if factored:
+        model = deep_model(units=units, optimizer=keras.optimizers.SGD(schedule))
+    else:
+        model = keras.Sequential([keras.Input((6,)), layers.Dense(units)])
+        model.compile(EndToEnd(schedule), "mse")
     fit(model, FactorMonitor(tmp_path, 5), y=Y[:, :units])
     events = read(tmp_path)
     layout = layout_of(events)
     assert ("Layers of one output" in layout) == (units == 1)
+    assert ("End-to-end rule" in layout) == factored
     for charts in layout.values():
         for patterns in charts.values():
             for pattern in patterns:
