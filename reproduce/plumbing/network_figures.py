@@ -1,68 +1,72 @@
 """The figure on networks other than the tutorial's, as a function of results."""
 
-import textwrap
-
 import matplotlib.pyplot as plt
 import numpy as np
 
-from plumbing.figures import STYLE, finish
+from plumbing.figures import POINTS, STYLE, WIDTH, finish, plain_log_ticks
 from plumbing.network_results import FACTORED, ORIGINAL, at_best, by_model, grid
 from plumbing.networks import MODEL_NAMES, TITLES
-from plumbing.palette import DEPTHS
+from plumbing.palette import NETWORKS
 from plumbing.results import WINDOW
 
-LINES = {
-    ORIGINAL: {"color": DEPTHS[1], "linestyle": "-"},
-    "dense": {"color": DEPTHS[2], "linestyle": "--"},
-    "all": {"color": "#AA4499", "linestyle": ":"},
-}
+DASHES = dict(zip(NETWORKS, ("-", "--", ":"), strict=True))
 
 
 def draw_networks(found, path, notice=None):
-    """Training loss at the best rate and scale, and final loss by rate, a column for each network.
+    """Training loss at the best rate and scale, and final loss by rate, a row for each network.
 
     Args:
         found: results of all runs.
-        path: file to write.
+        path: file to write, see `finish`.
         notice: a warning to put into the title.
     """
     networks = sorted(by_model(found).items())
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
-            2, len(networks), figsize=(3.2 * len(networks), 5.6), squeeze=False
+            len(networks), 2, figsize=(WIDTH, 0.9 + 2.4 * len(networks)), squeeze=False
         )
-        for column, (network, models) in enumerate(networks):
-            top, bottom = axes[:, column]
-            top.set_title(TITLES[network], fontsize=9)
+        for (network, models), (curves, rates) in zip(networks, axes, strict=True):
             for factored in (ORIGINAL, *FACTORED):
-                _draw_curves(top, factored, at_best(models[factored]))
-                _draw_grid(bottom, factored, models[factored])
-            top.set(xscale="log", yscale="log")
-            top.set_xlabel("training step (64 images each)")
-            bottom.set(xscale="log", yscale="log", xlabel="learning rate")
-        axes[0, 0].set_ylabel("cross-entropy (nats)")
-        axes[1, 0].set_ylabel(f"cross-entropy (nats), last {WINDOW} steps")
+                _draw_curves(curves, factored, at_best(models[factored]))
+                _draw_grid(rates, factored, models[factored])
+            _label(curves, f"{TITLES[network]}: loss (nats)", "training step (64 images each)")
+            _label(rates, f"loss, last {WINDOW} steps", "learning rate")
         axes[0, 0].legend()
-        seeds = len(at_best(networks[0][1][ORIGINAL]))
-        title = (
-            f"Mean over {WINDOW} steps, median and range of {seeds} seeds, at each model's best "
-            "rate and start scale; below, one seed, at the best scale"
-        )
-        text = [*textwrap.wrap(notice or "", 110), *textwrap.wrap(title, 110)]
-        finish(figure, path, "\n".join(text), notice)
+        finish(figure, path, _title(networks, notice), notice)
+
+
+def _title(networks, notice):
+    seeds = len(at_best(networks[0][1][ORIGINAL]))
+    text = (
+        f"Cross-entropy, mean over {WINDOW} steps, at each model's best rate and start scale: "
+        f"median and range of {seeds} seeds. Right: one seed, at the best scale; filled: the best."
+    )
+    return "\n".join(filter(None, [notice, text]))
+
+
+def _label(axis, loss, what):
+    axis.set(xscale="log", yscale="log", xlabel=what, ylabel=loss)
+    plain_log_ticks(axis.xaxis)
+    plain_log_ticks(axis.yaxis)
+
+
+def _style(factored):
+    return {"color": NETWORKS[factored], "linestyle": DASHES[factored], "linewidth": 1.4}
 
 
 def _draw_curves(axis, factored, group):
+    """From the first step on that has a whole window behind it."""
     curves = np.array([result.smoothed("objective") for result in group])
-    steps = np.unique(np.geomspace(10, curves.shape[1], 300).astype(int))
+    first = min(WINDOW, curves.shape[1])
+    steps = np.unique(np.geomspace(first, curves.shape[1], POINTS).astype(int))
     low, middle, high = np.quantile(curves[:, steps - 1], (0, 0.5, 1), axis=0)
-    line = LINES[factored]
-    axis.plot(steps, middle, label=MODEL_NAMES[factored], linewidth=1.4, **line)
-    axis.fill_between(steps, low, high, color=line["color"], alpha=0.2, linewidth=0)
+    axis.plot(steps, middle, label=MODEL_NAMES[factored], **_style(factored))
+    axis.fill_between(steps, low, high, color=NETWORKS[factored], alpha=0.2, linewidth=0)
 
 
 def _draw_grid(axis, factored, group):
     found = {rate: final for rate, final in grid(group, axis=0).items() if np.isfinite(final)}
-    axis.plot(list(found), list(found.values()), marker="o", fillstyle="none", **LINES[factored])
+    style = _style(factored)
+    axis.plot(list(found), list(found.values()), marker="o", fillstyle="none", **style)
     best = min(found, key=found.get)
-    axis.plot(best, found[best], marker="o", color=LINES[factored]["color"])
+    axis.plot(best, found[best], marker="o", color=style["color"])

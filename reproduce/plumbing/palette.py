@@ -18,3 +18,5 @@ TUTORIAL = {
     ("overparameterized", "none"): "#999933",
 }
 NEUTRAL = "#555555"
+# Other networks, by what is factored.
+NETWORKS = {"none": DEPTHS[1], "dense": DEPTHS[2], "all": "#882255"}

@@ -287,10 +287,10 @@ FIGURES = {
     "other_networks": Figure(
         "other_networks",
         "Training loss of three other networks, original and factored",
-        "Above, curves at each model's best rate and scale of the start, medians and ranges over "
-        "seeds; below, the final loss by learning rate at one seed.",
-        "Six plots, a column for each network. Above, cross-entropy against the training step for "
-        "the original, with dense layers factored, and with convolutions factored too. Below, "
+        "Left, curves at each model's best rate and scale of the start, medians and ranges over "
+        "seeds; right, the final loss by learning rate at one seed.",
+        "Six plots, a row for each network. Left, cross-entropy against the training step for the "
+        "original, with dense layers factored, and with convolutions factored too. Right, "
         "cross-entropy over the last steps against the learning rate, the best rates filled.",
         "python reproduce/publish.py",
     ),
