@@ -4,8 +4,8 @@
     python reproduce/all.py --publish     and into assets/ and the README
 
 About forty minutes on two CPU cores. Ctrl-C or a kill costs little: the same command goes on. The
-MNIST experiments take hours and have their own commands (`mnist_cnn.py`, `mnist_rates.py`); the
-ledger takes their published records.
+MNIST experiments take hours and have their own commands (`mnist_cnn.py`, `mnist_rates.py`,
+`other_networks.py`); the ledger takes their published records.
 """
 
 import argparse

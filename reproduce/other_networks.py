@@ -6,7 +6,7 @@ The blog post: "similar experiments on other networks gave a speed-up, but not n
 Three networks, each original, with its dense layers factored, and with its convolutions factored
 too. Learning rate and scale of the start are tuned for each, by factors of two at the first seed,
 until the best of both are inside their grids; then come the other seeds. What is recorded is not
-repeated: the same command goes on. Three seeds take about two hours on two CPU cores.
+repeated: the same command goes on. Three seeds take two to three hours on two CPU cores.
 """
 
 import argparse

@@ -19,6 +19,9 @@ from plumbing import (
     claims,
     criteria,
     figures,
+    network_figures,
+    network_results,
+    networks,
     records,
     results,
     rule_results,
@@ -34,7 +37,9 @@ CNN_BENCHMARK = ROOT / "assets" / "benchmark_end_to_end_cnn.json"
 RULE_ERROR = ROOT / "assets" / "kept_rule_error.json"
 RULE = ROOT / "assets" / "end_to_end_rule"
 SWEEPS = ROOT / "assets" / "gas_sensor"
+NETWORKS = ROOT / "assets" / "other_networks"
 CONVERSION_BENCHMARK = ROOT / "assets" / "benchmark_conversion.json"
+MONITOR_BENCHMARK = ROOT / "assets" / "benchmark_monitor.json"
 WAYS = ("overparameterize", "collapse")
 SWEEP_BENCHMARK = ROOT / "assets" / "benchmark_sweep.json"
 CONSEQUENCES = ROOT / "assets" / "consequences.jsonl.gz"
@@ -76,6 +81,17 @@ def published_groups(epochs):
     if not all(groups):
         raise ValueError(f"{RECORDS} lacks records of some networks; take them over with --runs.")
     return groups
+
+
+def published_networks():
+    """Published results of the networks other than the tutorial's."""
+    return [results.load(path, networks.Settings) for path in sorted(NETWORKS.glob("*.jsonl.gz"))]
+
+
+def tutorials_speed_up(rate_groups):
+    """Speed-up of the paper's overparameterized network by seed, as other networks' is measured."""
+    original, overparameterized, *_ = (results.at_best_rate(group) for group in rate_groups)
+    return network_results.speed_up(overparameterized, original)
 
 
 def acceleration(summaries, criterion):
@@ -206,6 +222,7 @@ def summary_of(groups, rate_groups):
     """Verdicts and summaries of the published results."""
     summaries = [results.summarize(group, groups[0]) for group in groups]
     tuned = results.summarize_tuned(rate_groups)
+    others = network_results.summary(published_networks())
     return {
         "verdicts": [
             *acceleration(summaries, "acceleration"),
@@ -219,6 +236,10 @@ def summary_of(groups, rate_groups):
             | {f"{rate:g}": value for rate, value in results.rate_grid(group).items()}
             for summary, group in zip(tuned, rate_groups, strict=True)
         ],
+        "other_networks": {
+            "verdicts": network_results.verdicts(others, tutorials_speed_up(rate_groups)),
+            "summaries": others,
+        },
     }
 
 
@@ -232,7 +253,7 @@ def ledger_sources(summary):
         [sweep_results.load(path) for path in sorted(SWEEPS.glob("*.jsonl.gz"))],
         records.Record.at(CONSEQUENCES).outcome(),
         rule_verdicts.summary(rule_results.load_all(RULE))["verdicts"],
-        summary["verdicts"],
+        summary["verdicts"] + summary["other_networks"]["verdicts"],
         (original["parameters"], overparameterized["parameters"]),
         cost,
     )
@@ -258,8 +279,10 @@ def parts(summary):
         "mnist_rates": results.table(
             [{k: v for k, v in s.items() if k != "milliseconds_per_step"} for s in summary["tuned"]]
         ),
+        "other_networks": network_results.table(summary["other_networks"]["summaries"]),
         "mnist_cnn_verdicts": rule_verdicts.verdict_table(summary["verdicts"]),
         "mnist_step": benchmark_table(BENCHMARK),
+        "monitor": benchmark_table(MONITOR_BENCHMARK),
     }
 
 
@@ -308,6 +331,7 @@ def main(arguments=None):
     )
     figures.draw_objective(groups, ROOT / "assets" / "mnist_cnn.png")
     figures.draw_rates(rate_groups, ROOT / "assets" / "mnist_rates.png")
+    network_figures.draw_networks(published_networks(), ROOT / "assets" / "other_networks.png")
 
 
 if __name__ == "__main__":

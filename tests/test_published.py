@@ -6,7 +6,7 @@ import re
 import pytest
 
 import publish
-from plumbing import results
+from plumbing import network_results, networks, results
 
 TEXT, README, GROUPS, RATE_GROUPS = publish.rendered()
 RESULTS = [result for group in GROUPS + RATE_GROUPS for result in group]
@@ -39,6 +39,21 @@ def test_the_best_learning_rates_are_inside_their_grids_and_have_all_seeds():
         assert len({result.settings.seed for result in results.at_best_rate(group)}) >= 3
 
 
+def test_other_networks_are_at_their_best_inside_both_grids_and_have_all_seeds():
+    found = network_results.by_model(publish.published_networks())
+    assert len(found) >= 3
+    for models in found.values():
+        assert set(models) == set(networks.MODEL_NAMES)
+        for group in models.values():
+            best = network_results.at_best(group)
+            assert len({result.settings.seed for result in best}) >= 3
+            chosen = best[0].settings.learning_rate, best[0].settings.start_scale
+            for axis, value in enumerate(chosen):
+                tried = network_results.grid(group, axis)
+                assert min(tried) < value < max(tried)
+            assert {result.start["data"]["name"] for result in group} == {"mnist"}
+
+
 def test_collapsing_a_trained_network_kept_its_outputs():
     for result in RESULTS:
         outcome = result.outcome
@@ -48,8 +63,12 @@ def test_collapsing_a_trained_network_kept_its_outputs():
 
 
 def test_every_verdict_has_a_criterion():
-    for row in json.loads(TEXT)["verdicts"]:
-        assert row["criterion"] in publish.criteria.MNIST_CNN.values()
+    summary = json.loads(TEXT)
+    others = [
+        (row, publish.criteria.OTHER_NETWORKS) for row in summary["other_networks"]["verdicts"]
+    ]
+    for row, given in [(row, publish.criteria.MNIST_CNN) for row in summary["verdicts"]] + others:
+        assert row["criterion"] in given.values()
         assert row["verdict"] in ("reproduced", "partly", "not reproduced")
 
 

@@ -123,6 +123,13 @@ EXPERIMENTS = {
         "benchmark_mnist_step.json",
         ("python benchmarks/mnist_step.py --rounds {rounds} --steps {steps_per_turn}",),
     ),
+    "monitor": Experiment(
+        "What watching costs",
+        "The overparameterized tutorial network trained with and without FactorMonitor at its "
+        "default period, in turns of whole calls to fit.",
+        "benchmark_monitor.json",
+        ("python benchmarks/monitor.py --rounds {rounds} --steps {steps_per_turn}",),
+    ),
     "end_to_end_step": Experiment(
         "What a step of the rule costs on one kernel",
         "A step of EndToEnd beside SGD, its peer Muon and the textbook's way, by the rank of the "
@@ -310,6 +317,7 @@ TABLES = {
     ),
     "mnist_cnn_verdicts": Table("mnist_cnn", ("Verdicts",)),
     "mnist_step": Table("mnist_step", ("Duration of a step, and ratios",)),
+    "monitor": Table("monitor", ("Duration of a step with and without, and their ratio",)),
     "end_to_end_step": Table("end_to_end_step", ("Duration of a step on one kernel, and ratios",)),
     "end_to_end_cnn": Table("end_to_end_cnn", ("Duration of a training step, and ratios",)),
     "kept_rule_error": Table("kept_rule_error", ("Errors by kernel and tolerance",)),
