@@ -16,7 +16,7 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from plumbing import figures, results, tutorial_cnn
-from plumbing.jobs import command, prepare, run
+from plumbing.jobs import command, common_settings, prepare, run
 from plumbing.options import add_data_options, add_machine_options, add_run_options
 from plumbing.tuning import tune
 
@@ -68,8 +68,7 @@ def main(arguments=None):
     options = parse(arguments)
     with command("mnist_rates.py"):
         output, data = prepare(options)
-        common = {"epochs": options.epochs, "dataset": data.name, "jit": options.jit}
-        common["mixed_precision"] = options.mixed_precision
+        common = common_settings(options, data)
         groups = [
             tuned(
                 tutorial_cnn.Settings(**MODELS[name], **common),

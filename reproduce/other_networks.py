@@ -17,7 +17,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from plumbing import datasets, network_figures, network_results, networks, records
-from plumbing.jobs import command, prepare, run
+from plumbing.jobs import command, common_settings, prepare, run
 from plumbing.options import add_data_options, add_machine_options, add_run_options
 from plumbing.tuning import tune_with_scale
 
@@ -64,8 +64,7 @@ def main(arguments=None):
     options = parse(arguments)
     with command("other_networks.py"):
         output, data = prepare(options)
-        common = {"epochs": options.epochs, "dataset": data.name, "jit": options.jit}
-        common["mixed_precision"] = options.mixed_precision
+        common = common_settings(options, data)
         found = []
         for network in options.networks:
             for factored in options.factored:

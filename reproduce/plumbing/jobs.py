@@ -40,6 +40,21 @@ def prepare(options, load=datasets.load_images):
     return output, data
 
 
+def common_settings(options, data):
+    """What all runs of a command have in common: settings by name.
+
+    Args:
+        options: those of the command line.
+        data: `datasets.ImageData`.
+    """
+    return {
+        "epochs": options.epochs,
+        "dataset": data.name,
+        "jit": options.jit,
+        "mixed_precision": options.mixed_precision,
+    }
+
+
 def recorded_dataset(options, datasets, folders_of):
     """Name of the data set whose runs are on record, for --plot-only.
 

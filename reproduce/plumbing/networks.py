@@ -6,13 +6,12 @@ network's: its batches, momentum and decay of the rate; no L2 term.
 """
 
 import dataclasses
-import hashlib
-import json
 
 import keras
 from keras import layers
 
 from keras_overparam import overparameterize
+from plumbing.records import settings_digest
 from plumbing.tutorial_cnn import TwoPartObjective
 
 CLASSES = 10
@@ -54,8 +53,7 @@ class Settings:
     @property
     def run_name(self):
         """A readable folder name that differs whenever the settings do."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        digest = settings_digest(self)
         return f"{self.dataset}-{self.network}-{self.factored}-seed{self.seed}-{digest}"
 
     def build_network(self, image_shape):

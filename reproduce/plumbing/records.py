@@ -5,6 +5,7 @@ of each of its steps, timings), `outcome`. A line is appended whole and synced; 
 by a kill is ignored.
 """
 
+import dataclasses
 import gzip
 import hashlib
 import importlib.metadata
@@ -61,6 +62,12 @@ def sha256(path):
     """Hexadecimal SHA-256 of a file, None if there is none."""
     path = Path(path)
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def settings_digest(settings):
+    """Eight hexadecimal digits that differ whenever a dataclass's fields do."""
+    text = json.dumps(dataclasses.asdict(settings), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def versions():

@@ -7,8 +7,6 @@ two differ for a few steps after each decay of the rate by 5 %.
 """
 
 import dataclasses
-import hashlib
-import json
 
 import keras
 import numpy as np
@@ -16,6 +14,7 @@ import tensorflow as tf
 from keras import layers
 
 from keras_overparam import FactoredDense
+from plumbing.records import settings_digest
 
 L2_COEFFICIENT = 5e-4  # times half the squared norm
 DECAY = 0.95
@@ -60,8 +59,7 @@ class Settings:
     @property
     def run_name(self):
         """A readable folder name that differs whenever the settings do."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        digest = settings_digest(self)
         model = "original" if self.depth == 1 else f"depth{self.depth}"
         return f"{self.dataset}-{model}-{self.regularize}-seed{self.seed}-{digest}"
 
