@@ -131,6 +131,7 @@ def test_extremes_are_those_of_the_whole_spectrum(shape, depth, seed):
     assert smallest == pytest.approx(eigenvalues.min(), rel=1e-3, abs=1e-5)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 20), st.floats(1e-3, 1e3))
 def test_the_effective_rank_counts_equal_values_at_any_scale(count, scale):
     assert effective_rank([scale] * count + [0.0] * 3) == pytest.approx(count)
