@@ -1,8 +1,64 @@
-"""Fixtures of several test files."""
+"""Fixtures of several test files, and the core's tests on other backends."""
 
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ON_PYTORCH = ["layers", "factored_layers", "conversion", "optimizers"]
+OTHERS = {
+    "jax": ["tests/core"],
+    "torch": [f"tests/core/test_{part}.py" for part in ON_PYTORCH],
+}
+RUNS = pytest.StashKey()
+
+
+def pytest_collection_finish(session):
+    """Start the core's tests on other backends, if they are wanted, beside all others.
+
+    On JAX they take nearly as long as all others together.
+    """
+    wanted = any("other_backends" in item.fixturenames for item in session.items)
+    if wanted and not session.config.option.collectonly:
+        folder = tempfile.TemporaryDirectory()
+        runs = {
+            backend: _started(backend, tests, Path(folder.name) / backend)
+            for backend, tests in OTHERS.items()
+            if importlib.util.find_spec(backend)
+        }
+        session.config.stash[RUNS] = folder, runs
+
+
+def _started(backend, tests, log):
+    """A test run on a backend, and the file that it reports to."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *tests]
+    environment = os.environ | {"KERAS_BACKEND": backend, "JAX_ENABLE_X64": "1"}
+    with log.open("wb") as file:
+        run = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT
+        )
+    return log, run
+
+
+def pytest_unconfigure(config):
+    """End what is still running, as after an interrupt."""
+    folder, runs = config.stash.get(RUNS, (None, {}))
+    for _, run in runs.values():
+        run.kill()
+        run.wait()
+    if folder is not None:
+        folder.cleanup()
+
+
+@pytest.fixture
+def other_backends(request):
+    """Test runs on the other backends that are installed, by name: their log and process."""
+    return request.config.stash[RUNS][1]
 
 
 @pytest.fixture
