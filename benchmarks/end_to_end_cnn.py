@@ -43,8 +43,8 @@ class Training:
     """The original network under an optimizer; every turn goes on where the last one stopped."""
 
     def __init__(self, optimizer, regularize, images, labels, folder):
-        self.settings = tutorial_cnn.Settings(regularize=regularize)
-        self.network = tutorial_cnn.build_network(self.settings)
+        settings = tutorial_cnn.Settings(regularize=regularize)
+        self.network = tutorial_cnn.build_network(settings)
         self.network.compile(optimizer)
         self.data = images, labels
         self.folder = folder
@@ -54,7 +54,7 @@ class Training:
     def seconds(self, steps):
         """Mean duration of a step, the first of the turn left out."""
         last = self.steps + steps
-        with StepRecorder(self.folder, last, self.steps, self.settings, show=False) as recorder:
+        with StepRecorder(self.folder, last, self.steps, show=False) as recorder:
             self.network.fit(
                 tutorial_cnn.batches(*self.data, self.steps, last),
                 verbose=0,

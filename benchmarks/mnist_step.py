@@ -105,14 +105,14 @@ class Main:
     """The main job's network, optimizer, batches and recorder."""
 
     def __init__(self, depth, regularize, folder):
-        self.settings = tutorial_cnn.Settings(depth=depth, regularize=regularize)
-        self.network = tutorial_cnn.build_network(self.settings)
-        tutorial_cnn.compile_network(self.network, self.settings, 55_000)
+        settings = tutorial_cnn.Settings(depth=depth, regularize=regularize)
+        self.network = tutorial_cnn.build_network(settings)
+        tutorial_cnn.compile_network(self.network, settings, 55_000)
         self.folder = folder
 
     def seconds(self, steps):
         """Mean duration of a step, the first of the block left out."""
-        with StepRecorder(self.folder, steps, 0, self.settings, show=False) as recorder:
+        with StepRecorder(self.folder, steps, 0, show=False) as recorder:
             self.network.fit(
                 tutorial_cnn.batches(IMAGES, LABELS, 0, steps),
                 verbose=0,

@@ -10,11 +10,12 @@ from types import SimpleNamespace
 import numpy as np
 
 from plumbing import criteria
+from plumbing.results import VERDICTS, graded, median_and_range
 from plumbing.sweep_experiments import MAP_ITERATIONS, POWERS, SCALES, WIDTHS, label, models
 from plumbing.sweep_results import speed_up, speed_up_to_target, spread
 from plumbing.sweep_runs import Settings
 
-REPRODUCED, PARTLY, NOT = "reproduced", "partly", "not reproduced"
+REPRODUCED, PARTLY, NOT = VERDICTS
 BASE = Settings()
 
 
@@ -77,7 +78,7 @@ def beats(sweeps, name, variants):
         variant: _ratios(sweeps, _at(depth=2), _at(optimizer=variant)) for variant in variants
     }
     measured = "gradient descent at depth 2 over it: " + "; ".join(
-        f"{_text(r)}{' (TensorFlow 1 constants)' if v.endswith('tf1') else ''}"
+        f"{median_and_range(r)}{' (TensorFlow 1 constants)' if v.endswith('tf1') else ''}"
         for v, r in ratios.items()
     )
     base = sweeps[_at(depth=1)]
@@ -132,8 +133,8 @@ def one_scalar(sweeps, cost):
     ratio = _ratios(sweeps, _at(depth=2), _at(depth=1))
     low, high = cost["quartiles"]
     measured = (
-        f"speed-up {_text(ratio)} in iterations; an iteration costs {cost['median']:.3f} times "
-        f"as much time (quartiles {low:.3f}–{high:.3f})"
+        f"speed-up {median_and_range(ratio)} in iterations; an iteration costs "
+        f"{cost['median']:.3f} times as much time (quartiles {low:.3f}–{high:.3f})"
     )
     median = np.median(ratio)
     return _row(
@@ -238,7 +239,7 @@ def parameters(original, overparameterized):
         "claim": "the tutorial network gets 15 % more parameters",
         "criterion": "Between 14 % and 16 % more.",
         "measured": f"{original:,} and {overparameterized:,}, {100 * more:.1f} % more",
-        "verdict": REPRODUCED if 0.14 <= more <= 0.16 else NOT,
+        "verdict": graded(0.14 <= more <= 0.16, False),
         "why": "",
     }
 
@@ -267,7 +268,7 @@ def model_table(sweeps, experiment):
         final = spread(result.curves[:, -1])
         ratio = fastest = ""
         if settings != base:
-            ratio = _text(speed_up(result, sweeps[base]))
+            ratio = median_and_range(speed_up(result, sweeps[base]))
             fastest = f"{speed_up_to_target(result, sweeps[base]):.2f}"
         low, high = final["range"]
         width = f", width {settings.width}" if experiment == "width" and settings.depth > 1 else ""
@@ -296,7 +297,7 @@ def _loss(sweeps):
 
 
 def _row(criterion, claim, measured, reproduced, partly, why):
-    verdict = REPRODUCED if reproduced else PARTLY if partly else NOT
+    verdict = graded(reproduced, partly)
     text = criteria.GAS_SENSOR[criterion]
     return {
         "claim": claim,
@@ -307,12 +308,8 @@ def _row(criterion, claim, measured, reproduced, partly, why):
     }
 
 
-def _text(ratios):
-    return f"{np.median(ratios):.2f} ({ratios.min():.2f}–{ratios.max():.2f})"
-
-
 def _both(ratios):
-    return " and ".join(_text(r) for r in ratios.values())
+    return " and ".join(median_and_range(r) for r in ratios.values())
 
 
 def _percent(share):

@@ -6,7 +6,6 @@ from plumbing import criteria, results
 from plumbing.networks import TITLES
 
 ORIGINAL, FACTORED = "none", ("dense", "all")
-REPRODUCED, PARTLY, NOT = "reproduced", "partly", "not reproduced"
 
 
 def by_model(found):
@@ -106,7 +105,8 @@ def verdicts(rows, tutorials):
     largest = {name: max(np.median(r) for r in rs) for name, rs in ratios.items()}
     whole = float(np.median(tutorials))
     measured = "; ".join(
-        f"{TITLES[name]} {' and '.join(map(spread, rs))}" for name, rs in ratios.items()
+        f"{TITLES[name]} {' and '.join(map(results.median_and_range, rs))}"
+        for name, rs in ratios.items()
     )
     return [
         _row(
@@ -121,7 +121,7 @@ def verdicts(rows, tutorials):
             "but not nearly as much as the tutorial's",
             "largest speed-ups "
             + ", ".join(f"{TITLES[name]} {value:.2f}" for name, value in largest.items())
-            + f"; the tutorial network's {spread(np.asarray(tutorials))}",
+            + f"; the tutorial network's {results.median_and_range(tutorials)}",
             max(largest.values()) <= whole / 2,
             max(largest.values()) <= whole,
         ),
@@ -133,13 +133,8 @@ def _row(criterion, claim, measured, reproduced, partly):
         "claim": claim,
         "criterion": criteria.OTHER_NETWORKS[criterion],
         "measured": measured,
-        "verdict": REPRODUCED if reproduced else PARTLY if partly else NOT,
+        "verdict": results.graded(reproduced, partly),
     }
-
-
-def spread(values):
-    """Median and range, as in the other tables."""
-    return f"{np.median(values):.2f} ({np.min(values):.2f}–{np.max(values):.2f})"
 
 
 def table(rows):
@@ -153,10 +148,11 @@ def table(rows):
         original = row["factored"] == ORIGINAL
         low, middle, high = np.quantile(row["final_objective"], (0, 0.5, 1))
         error = results.mean_and_spread(row["test_error_percent"])
+        ratio = "" if original else results.median_and_range(row["speed_up"])
         lines.append(
             f"| {TITLES[row['network']]} | {row['model']} | {row['parameters']:,} "
             f"| {row['learning_rate']:g} | {row['start_scale']:g} "
             f"| {middle:.3g} ({low:.3g}–{high:.3g}) "
-            f"| {'' if original else spread(row['speed_up'])} | {error['mean']:.2f} |"
+            f"| {ratio} | {error['mean']:.2f} |"
         )
     return "\n".join(lines)

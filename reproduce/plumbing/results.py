@@ -9,6 +9,7 @@ from plumbing.tutorial_cnn import Settings
 
 WINDOW = 100  # steps that a "final" or smoothed value is the mean of
 METRICS = ("objective", "cross_entropy", "l2")
+VERDICTS = ("reproduced", "partly", "not reproduced")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +120,16 @@ def summarize(results, originals=None):
 def compare(originals, overparameterized):
     """Summaries of both models, paired by seed."""
     return [summarize(originals, originals), summarize(overparameterized, originals)]
+
+
+def median_and_range(values):
+    """Median and range in words."""
+    return f"{np.median(values):.2f} ({np.min(values):.2f}–{np.max(values):.2f})"
+
+
+def graded(reproduced, partly):
+    """The verdict's name."""
+    return VERDICTS[0 if reproduced else 1 if partly else 2]
 
 
 def best_rate(objectives):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from plumbing import criteria
+from plumbing.results import graded
 from plumbing.rule_results import notice, ratio, summarize
 
 
@@ -44,10 +45,6 @@ def _row(criterion, claim, measured, verdict):
     return {"claim": claim, "criterion": text, "measured": measured, "verdict": verdict}
 
 
-def _graded(reproduced, partly):
-    return "reproduced" if reproduced else "partly" if partly else "not reproduced"
-
-
 def _balanced(summaries):
     largest = np.array([s["balanced"]["largest_difference"] for s in summaries])
     halved = np.array([s["balanced"]["largest_difference_at_half_rate"] for s in summaries])
@@ -57,12 +54,12 @@ def _balanced(summaries):
         f"{ratios.min():.3f} to {ratios.max():.3f} of that"
     )
     good = np.all(largest <= 0.01) and np.all(ratios <= 0.55)
-    return measured, _graded(good, np.all(largest <= 0.1) and np.all(ratios <= 0.75))
+    return measured, graded(good, np.all(largest <= 0.1) and np.all(ratios <= 0.75))
 
 
 def _widths(summaries):
     largest = max(s["balanced"]["largest_width_difference"] for s in summaries)
-    return f"kernels differ by at most {largest:.1g}", _graded(largest <= 1e-6, False)
+    return f"kernels differ by at most {largest:.1g}", graded(largest <= 1e-6, False)
 
 
 def _independent(summaries):
@@ -86,12 +83,12 @@ def _times(who, whose, ratios):
         low, high = f"{ratios.min():.2f}", f"{ratios.max():.2f}"
         measured = f"{who} {low} to {high} times {whose} iterations to halve the loss, by case"
     factors = np.maximum(ratios, 1 / ratios)
-    return measured, _graded(np.all(factors <= 1.1), np.all(factors <= 2))
+    return measured, graded(np.all(factors <= 1.1), np.all(factors <= 2))
 
 
 def _depth_one(summaries):
     largest = max(s["balanced"]["largest_difference"] for s in summaries)
-    return f"kernels differ by at most {largest:.1g}", _graded(largest <= 1e-12, False)
+    return f"kernels differ by at most {largest:.1g}", graded(largest <= 1e-12, False)
 
 
 def _percents(values):

@@ -61,7 +61,9 @@ class Run:
         self._build()
         ends = tutorial_cnn.epoch_ends(self.settings, len(self.training[1]))
         done = self._restore()
-        steps = StepRecorder(self.logs, ends[-1], ([0, *ends])[done], self.settings)
+        steps = StepRecorder(self.logs, ends[-1], ([0, *ends])[done])
+        with steps.writer.as_default(step=steps.step):
+            boards.describe(self.settings)
         finite = True
         with steps:
             for epoch in range(done, self.settings.epochs):
@@ -181,12 +183,10 @@ class Run:
 class StepRecorder(keras.callbacks.Callback):
     """Objective, cross-entropy and L2 term of every step; progress bar; TensorBoard scalars."""
 
-    def __init__(self, log_dir, total_steps, first_step, settings, show=True):
+    def __init__(self, log_dir, total_steps, first_step, show=True):
         super().__init__()
         self.step = first_step
         self.writer = tf.summary.create_file_writer(str(log_dir))
-        with self.writer.as_default(step=first_step):
-            boards.describe(settings)
         self.bar = tqdm(
             total=total_steps,
             initial=first_step,

@@ -63,7 +63,7 @@ class Settings:
         model = "original" if self.depth == 1 else f"depth{self.depth}"
         return f"{self.dataset}-{model}-{self.regularize}-seed{self.seed}-{digest}"
 
-    def build_network(self, image_shape=(28, 28, 1)):
+    def build_network(self, image_shape):
         """The network for images of a shape, with weights drawn for `seed`."""
         return build_network(self, image_shape)
 
