@@ -18,7 +18,7 @@ import time
 
 import keras
 import numpy as np
-import tensorflow as tf
+from keras import ops
 from turns import ROOT, ratio_row, report, row, take_turns
 
 from keras_overparam import EndToEnd
@@ -27,6 +27,7 @@ SHAPES = [(3136, 512), (1024, 1024)]
 DEPTH = 2
 BATCH = 64
 MOVES = [1e-4, 3e-4, 1e-3]
+TOLERANCE = 0.001
 DIRECTIONS = 8
 
 
@@ -34,28 +35,35 @@ class TextbookSVD(keras.optimizers.SGD):
     """The rule through a singular value decomposition."""
 
     def update_step(self, gradient, variable, learning_rate):
-        singular, left, right = tf.linalg.svd(tf.convert_to_tensor(variable))
+        kernel, gradient = in_float32(variable, gradient)
+        left, singular, right = ops.svd(kernel, full_matrices=False)
         # Columns of the gradient outside the range of the kernel see the right side's term only.
-        ranged = tf.matmul(left, gradient, transpose_a=True) @ right
+        across = ops.transpose(left) @ gradient
         weights = singular[:, None] + singular[None, :]
-        outside = gradient - left @ tf.matmul(left, gradient, transpose_a=True)
-        update = left @ (weights * ranged) + (outside @ right) * singular
-        super().update_step(tf.matmul(update, right, transpose_b=True), variable, learning_rate)
+        outside = gradient - left @ across
+        update = left @ (weights * (across @ ops.transpose(right)))
+        update += (outside @ ops.transpose(right)) * singular
+        super().update_step(update @ right, variable, learning_rate)
 
 
 class TextbookEigh(keras.optimizers.SGD):
     """The rule through the square roots of both Gram matrices."""
 
     def update_step(self, gradient, variable, learning_rate):
-        kernel = tf.convert_to_tensor(variable)
-        update = self.root(kernel, False) @ gradient + gradient @ self.root(kernel, True)
+        kernel, gradient = in_float32(variable, gradient)
+        left, right = kernel @ ops.transpose(kernel), ops.transpose(kernel) @ kernel
+        update = self.root(left) @ gradient + gradient @ self.root(right)
         super().update_step(update, variable, learning_rate)
 
     @staticmethod
-    def root(kernel, right):
-        gram = tf.matmul(kernel, kernel, transpose_a=right, transpose_b=not right)
-        values, vectors = tf.linalg.eigh(gram)
-        return tf.matmul(vectors * tf.sqrt(tf.maximum(values, 0)), vectors, transpose_b=True)
+    def root(gram):
+        values, vectors = ops.eigh(gram)
+        return (vectors * ops.sqrt(ops.maximum(values, 0))) @ ops.transpose(vectors)
+
+
+def in_float32(*arrays):
+    """Tensors in the least precision that decompositions know; TensorFlow passes raw variables."""
+    return [ops.cast(ops.reshape(array, array.shape), "float32") for array in arrays]
 
 
 def optimizers(rank):
@@ -64,13 +72,13 @@ def optimizers(rank):
         "SGD": keras.optimizers.SGD(1e-9),
         "Muon": keras.optimizers.Muon(1e-9),
         "EndToEnd, exact": EndToEnd(1e-9, DEPTH, gradient_rank=rank),
-        "EndToEnd, kept": EndToEnd(1e-9, DEPTH, tolerance=0.001, gradient_rank=rank),
+        "EndToEnd, kept": EndToEnd(1e-9, DEPTH, tolerance=TOLERANCE, gradient_rank=rank),
         "textbook, SVD": TextbookSVD(1e-9),
         "textbook, eigh of both sides": TextbookEigh(1e-9),
     }
 
 
-def gradients(shape, rank):
+def gradients(shape, rank, dtype):
     """Some gradients of norm one."""
     rng = np.random.default_rng(1)
     for _ in range(DIRECTIONS):
@@ -78,34 +86,57 @@ def gradients(shape, rank):
             gradient = rng.normal(size=shape)
         else:
             gradient = rng.normal(size=(shape[0], rank)) @ rng.normal(size=(rank, shape[1]))
-        yield tf.Variable((gradient / np.linalg.norm(gradient)).astype("float32"))
+        yield ops.convert_to_tensor(gradient / np.linalg.norm(gradient), dtype)
 
 
-def job(optimizer, shape, rank, move, steps):
+def stepper(optimizer, kernel, distance):
+    """A compiled function that moves a kernel in a direction, then steps along a gradient."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        @tf.function
+        def step(gradient, direction, sign):
+            kernel.assign_add(distance * sign * direction)
+            optimizer.apply([gradient], [kernel])
+
+        return step
+    import jax
+
+    @jax.jit
+    def pure(value, state, gradient, direction, sign):
+        moved = value + (distance * sign * direction).astype(value.dtype)
+        (value,), state = optimizer.stateless_apply(state, [gradient], [moved])
+        return value, state
+
+    carry = [kernel.value, [variable.value for variable in optimizer.variables]]
+
+    def step(*arguments):
+        carry[:] = pure(*carry, *arguments)
+        kernel.assign(carry[0])
+
+    return step
+
+
+def job(optimizer, shape, rank, move, steps, dtype="float32"):
     """A function that times some steps on a random kernel that moves."""
     start = np.random.default_rng(0).normal(size=shape) / np.sqrt(shape[0])
-    kernel = keras.Variable(start.astype("float32"))
-    distance = move * np.linalg.norm(start)
+    kernel = keras.Variable(start, dtype=dtype)
     optimizer.build([kernel])
-
-    @tf.function
-    def step(gradient, direction):
-        kernel.assign_add(distance * direction)
-        optimizer.apply([gradient], [kernel])
-
-    pool = list(gradients(shape, rank))
+    step = stepper(optimizer, kernel, move * np.linalg.norm(start))
+    pool = list(gradients(shape, rank, dtype))
     # No cycle of the directions adds up to a straight way: signs are drawn.
     signs = np.random.default_rng(2)
 
     def take(steps):
         for _ in range(steps):
             first, second = signs.integers(DIRECTIONS, size=2)
-            step(pool[first], signs.choice([-1.0, 1.0]).astype("float32") * pool[second])
+            sign = ops.convert_to_tensor(signs.choice([-1.0, 1.0]), dtype)
+            step(pool[first], pool[second], sign)
 
     def seconds():
         started = time.perf_counter()
         take(steps)
-        kernel.numpy()
+        float(ops.cast(kernel[0, 0], "float32"))  # waits
         return (time.perf_counter() - started) / steps
 
     take(2)

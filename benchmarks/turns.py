@@ -32,10 +32,10 @@ def take_turns(jobs, rounds):
     return times
 
 
-def row(what, unit, values):
+def row(what, unit, values, **facts):
     """One row of a table: median and quartiles."""
     low, middle, high = (round(float(v), 4) for v in np.percentile(values, [25, 50, 75]))
-    return {"what": what, "unit": unit, "median": middle, "quartiles": [low, high]}
+    return {"what": what, "unit": unit, "median": middle, "quartiles": [low, high]} | facts
 
 
 def ratio_row(what, times, numerator, denominator):
@@ -51,3 +51,17 @@ def report(rows, output, **facts):
         print(f"{line['what']:64s} {numbers}")
     content = {"device": records.device_name(), "versions": records.versions()}
     Path(output).write_text(records.to_json(content | facts | {"rows": rows}) + "\n")
+
+
+def growth(what, times):
+    """Two rows: slope of a duration's logarithm with a size's, over all sizes and the upper half.
+
+    Args:
+        what: the row's name.
+        times: dictionary from sizes to the durations of every round.
+    """
+    sizes = sorted(times)
+    for part, chosen in (("", sizes), (", upper half", sizes[len(sizes) // 2 :])):
+        if len(chosen) > 1:
+            logs = np.log([times[size] for size in chosen])
+            yield row(f"{what}{part}", "slope", np.polyfit(np.log(chosen), logs, 1)[0])

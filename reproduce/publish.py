@@ -16,6 +16,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from plumbing import (
+    benchmark_tables,
     claims,
     criteria,
     figures,
@@ -40,13 +41,11 @@ SWEEPS = ROOT / "assets" / "gas_sensor"
 NETWORKS = ROOT / "assets" / "other_networks"
 CONVERSION_BENCHMARK = ROOT / "assets" / "benchmark_conversion.json"
 MONITOR_BENCHMARK = ROOT / "assets" / "benchmark_monitor.json"
-WAYS = ("overparameterize", "collapse")
 SWEEP_BENCHMARK = ROOT / "assets" / "benchmark_sweep.json"
 CONSEQUENCES = ROOT / "assets" / "consequences.jsonl.gz"
 SCALAR_COST = "engine, depth 2 / depth 1"  # the benchmark's row
 PUBLISHED = {"dataset": "mnist", "init_stddev": 0.1}
 EPOCHS, TUNING_EPOCHS = 10, 3
-ERROR_TARGET = 1e-3  # of `EndToEnd` with a tolerance, relative to the exact rule
 MODELS = [(1, "product"), (2, "product"), (2, "factors")]
 WHERE = {"product": "the end-to-end matrices", "factors": "each matrix"}
 
@@ -128,87 +127,6 @@ def _name(summary):
     return f"{summary['model']} ({len(summary['seeds'])} seeds)"
 
 
-def benchmark_table(path):
-    """Markdown table of the ratios measured by a benchmark."""
-    report = json.loads(path.read_text())
-    lines = ["| | median | quartiles |", "|---|---|---|"]
-    for row in report["rows"]:
-        digits = 2 if row["unit"] == "ratio" else 1
-        low, high = row["quartiles"]
-        lines.append(
-            f"| {row['what']} ({row['unit']}) | {row['median']:.{digits}f} "
-            f"| {low:.{digits}f} – {high:.{digits}f} |"
-        )
-    versions = report["versions"]
-    lines.append(
-        f"\n{report['device']}; TensorFlow {versions['tensorflow']}, Keras {versions['keras']}; "
-        f"{report['rounds']} rounds of {report['steps_per_turn']} steps."
-    )
-    return "\n".join(lines)
-
-
-def conversion_table(path):
-    """Markdown table of models that were overparameterized and collapsed."""
-    report = json.loads(path.read_text())
-    measured = {row["what"]: row for row in report["rows"]}
-    lines = [
-        f"| Model | Parameters: original, depth {report['depth']}, collapsed "
-        "| Largest difference of outputs: there, back | Seconds: there, back "
-        "| Inference, collapsed / original (quartiles) |",
-        "|---|---|---|---|---|",
-    ]
-    for model in report["models"]:
-        name = model["model"]
-        seconds = [measured[f"{name}, {how}"]["median"] for how in WAYS]
-        ratio = measured[f"{name}, inference, collapsed / original"]
-        low, high = ratio["quartiles"]
-        lines.append(
-            f"| {name} | {', '.join(f'{n:,}' for n in model['parameters'])} "
-            f"| {model['difference_overparameterized']:.0e}, {model['difference_collapsed']:.0e} "
-            f"| {seconds[0]:.1f}, {seconds[1]:.1f} "
-            f"| {ratio['median']:.3f} ({low:.3f}–{high:.3f}) |"
-        )
-    versions = report["versions"]
-    lines.append(
-        f"\n{report['device']}; TensorFlow {versions['tensorflow']}, Keras {versions['keras']}; "
-        f"batches of {report['batch']}, {report['rounds']} rounds of {report['steps_per_turn']}. "
-        "Differences are relative to the largest output."
-    )
-    return "\n".join(lines)
-
-
-def error_table(path):
-    """Markdown table of the rule's errors along trainings at several tolerances."""
-    report = json.loads(path.read_text())
-    lines = [
-        "| Kernel | L2 on | Tolerance | Decompositions | Error, median (largest) "
-        "| Error of `end_to_end_gradient` |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in report["rows"]:
-        kept, exact = (
-            f"{row[what]['median']:.1e} ({row[what]['largest']:.1e})" for what in ("kept", "exact")
-        )
-        lines.append(
-            f"| {row['kernel']} | {row['regularize']} | {row['tolerance']:g} "
-            f"| {row['decompositions']} | {kept} | {exact} |"
-        )
-    lines.append(
-        f"\n{report['steps']} steps of each training, compared every {report['every']}. "
-        + _tolerance_for(ERROR_TARGET, report["rows"])
-    )
-    return "\n".join(lines)
-
-
-def _tolerance_for(target, rows):
-    """A sentence on the largest tolerance at which all errors stay below a target."""
-    tolerances = {row["tolerance"] for row in rows}
-    missed = {row["tolerance"] for row in rows if row["kept"]["largest"] > target}
-    if tolerances == missed:
-        return f"An error below {target:g} throughout needs a tolerance below {min(missed):g}."
-    return f"At a tolerance of {max(tolerances - missed):g} it stays below {target:g} throughout."
-
-
 def with_benchmarked_times(summary, path=BENCHMARK):
     """A summary with the step's duration from the benchmark: published runs shared the machine."""
     depth = 1 if summary["model"] == "original" else 2
@@ -267,22 +185,23 @@ def parts(summary):
         "claims": claims.table(claims.rows(sources)),
         "gas_sensor_l4": claims.model_table(sources.sweeps, "l4"),
         "gas_sensor_start": claims.model_table(sources.sweeps, "start"),
-        "sweep": benchmark_table(SWEEP_BENCHMARK),
-        "conversion": conversion_table(CONVERSION_BENCHMARK),
+        "sweep": benchmark_tables.benchmark_table(SWEEP_BENCHMARK),
+        "conversion": benchmark_tables.conversion_table(CONVERSION_BENCHMARK),
         "end_to_end_rule": rule_verdicts.table(rule["summaries"])
         + "\n\n"
         + rule_verdicts.verdict_table(rule["verdicts"]),
-        "end_to_end_step": benchmark_table(RULE_BENCHMARK),
-        "end_to_end_cnn": benchmark_table(CNN_BENCHMARK),
-        "kept_rule_error": error_table(RULE_ERROR),
+        "end_to_end_step": benchmark_tables.step_table(RULE_BENCHMARK),
+        "end_to_end_cnn": benchmark_tables.benchmark_table(CNN_BENCHMARK),
+        "kept_rule_error": benchmark_tables.error_table(RULE_ERROR),
         "mnist_cnn": results.table([with_benchmarked_times(s) for s in summary["summaries"]]),
         "mnist_rates": results.table(
             [{k: v for k, v in s.items() if k != "milliseconds_per_step"} for s in summary["tuned"]]
         ),
         "other_networks": network_results.table(summary["other_networks"]["summaries"]),
         "mnist_cnn_verdicts": rule_verdicts.verdict_table(summary["verdicts"]),
-        "mnist_step": benchmark_table(BENCHMARK),
-        "monitor": benchmark_table(MONITOR_BENCHMARK),
+        "targets": benchmark_tables.target_table(ROOT / "assets"),
+        "mnist_step": benchmark_tables.benchmark_table(BENCHMARK),
+        "monitor": benchmark_tables.benchmark_table(MONITOR_BENCHMARK),
     }
 
 

@@ -1,0 +1,52 @@
+"""All benchmarks, one after the other, and what they say of the targets, in one command.
+
+    python benchmarks/all.py                             into assets/, the README and its figure
+    python benchmarks/all.py --only sweep mnist_step     some of them again
+
+Each leaves its table as JSON in assets/ (`benchmark_*.json`); the README's tables and figure are
+made from these. Takes about an hour and a half on two CPU cores, which should do nothing else.
+"""
+
+import argparse
+import subprocess
+import sys
+
+from turns import ROOT
+
+import publish
+from plumbing import benchmark_tables
+
+SCRIPTS = [
+    "start_up",
+    "training_step",
+    "mnist_step",
+    "end_to_end_step",
+    "optimizer_growth",
+    "end_to_end_cnn",
+    "kept_rule_error",
+    "sweep",
+    "monitor",
+    "conversion",
+]
+
+
+def main(arguments=None):
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=SCRIPTS, default=SCRIPTS, metavar="NAME")
+    options = parser.parse_args(arguments)
+    failed = []
+    for name in options.only:  # a process for each: none inherits another's memory or threads
+        print(f"\n== {name}", flush=True)
+        if subprocess.run([sys.executable, ROOT / "benchmarks" / f"{name}.py"]).returncode:
+            failed.append(name)
+    if failed:
+        sys.exit(f"all.py: error: these benchmarks failed: {', '.join(failed)}.")
+    publish.main([])
+    print("\n" + benchmark_tables.target_table(ROOT / "assets"))
+
+
+if __name__ == "__main__":
+    main()
