@@ -33,8 +33,8 @@ ARGUMENTS = {
     FACTORS: ["--overparam", "--regularize", "factors"],
     NONE: ["--overparam", "--regularize", "none"],
 }
-# The command line as a process of its own, with few images, on two CPU devices; one run after
-# another. A process may be told to end itself by a signal at a step of the overparameterized network.
+# Command lines, one after another, in a process of their own, with few images and perhaps two
+# devices. It may be told to end by a signal at a step of the overparameterized network.
 SCRIPT = f"""
 import dataclasses, json, os, sys
 import tensorflow as tf
@@ -73,7 +73,7 @@ class Process:
 
     def __init__(self, *commands, devices=1, ports=(), worker=0, dies_at=None, by=signal.SIGKILL):
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), f"{ROOT}/reproduce"])}
-        environment["TF_CONFIG"] = tf_config(worker, *ports) if ports else ""
+        environment["TF_CONFIG"] = tf_config(worker, *ports) if ports else "{}"
         commands = [[str(argument) for argument in command] for command in commands]
         job = {"commands": commands, "devices": devices, "dies_at": dies_at, "signal": int(by)}
         self.process = subprocess.Popen(
@@ -284,13 +284,16 @@ def test_workers_that_are_not_named_are_one_sentence(text, monkeypatch, tmp_path
     assert caught.value.code.endswith(f"Received: {text or 'nothing'}")
 
 
-def test_workers_wait_for_each_other():
-    addresses = [f"localhost:{port}" for port in free_ports()]
-    other = threading.Thread(target=strategies.wait_for, args=(addresses, 1, 60))
-    other.start()
-    strategies.wait_for(addresses, 0, 60)
-    other.join(60)
-    assert not other.is_alive()
+def test_a_worker_waits_until_something_listens_at_the_others_port():
+    ours, theirs = free_ports()
+    addresses = [f"localhost:{ours}", f"localhost:{theirs}"]
+    waiting = threading.Thread(target=strategies.wait_for, args=(addresses, 0, 60))
+    waiting.start()
+    waiting.join(0.2)
+    assert waiting.is_alive()
+    with socket.create_server(("", theirs)):
+        waiting.join(30)
+    assert not waiting.is_alive()
 
 
 def test_a_worker_that_does_not_come_is_one_sentence(capsys):

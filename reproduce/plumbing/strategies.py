@@ -7,6 +7,7 @@ that is deleted when they end, so that no code needs to ask who it is.
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import signal
@@ -120,10 +121,11 @@ def add_strategy_option(group):
     )
 
 
+@functools.cache  # two strategies of a process would take each other's messages for their own
 def create(name):
     """The distribution of a name, of the devices that are visible; workers wait for each other.
 
-    TensorFlow must not have computed anything before.
+    TensorFlow must not have computed anything before, if there are several workers.
 
     Raises:
         ClusterError: if `TF_CONFIG` names no workers, or they do not come.
