@@ -139,8 +139,15 @@ def create(name):
     wait_for(addresses, worker)
     # While TensorFlow connects, it answers no Ctrl-C: let that end the process.
     handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    signal.signal(signal.SIGINT, handler)
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    except tf.errors.OpError as error:
+        raise ClusterError(
+            f"TensorFlow cannot connect the workers {', '.join(addresses)}; start the same command "
+            f"on every worker again. It says: {error.message.splitlines()[0]}"
+        ) from error
+    finally:
+        signal.signal(signal.SIGINT, handler)
     return Distribution(name, strategy, worker, len(addresses))
 
 
