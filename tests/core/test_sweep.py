@@ -223,7 +223,7 @@ class Interruption(Exception):
 
 
 def test_a_resumed_sweep_ends_with_the_same_bits(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweep._Clock, "rang", lambda clock: True)
+    monkeypatch.setattr(sweep.Clock, "rang", lambda clock: True)
     path = tmp_path / "sweep.npz"
 
     def run(checkpoint=None, progress=None):
