@@ -304,7 +304,7 @@ class _Sweep:
         arrays = {"iteration": self.iteration, "columns": self.columns, "steps": self.steps}
         arrays["losses"] = self.losses
         arrays |= {f"factor_{index}": factor for index, factor in enumerate(self.factors)}
-        return arrays | {f"slot_{index}": slot for index, slot in enumerate(self.slots)}
+        return arrays | {f"slot_{index}": slot for index, slot in enumerate(self.slots or [])}
 
     def _restore(self, arrays):
         self.iteration = int(arrays["iteration"])
