@@ -1,18 +1,13 @@
-"""Sweeps on several devices and on several workers leave the records of one device.
-
-Run as a script, this file is one process of such a sweep.
-"""
+"""Sweeps on several devices and on several workers leave the records of one device."""
 
 import json
+import multiprocessing
 import os
 import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 import tensorflow as tf
 
 import gas_sensor as script
@@ -20,8 +15,8 @@ from keras_overparam import sweep
 from plumbing import records, sweep_runs
 
 ROOT = Path(__file__).resolve().parents[1]
-OPTIONS = ["--dataset", "diabetes", "--iterations", "12", "--seeds", "0", "--output"]
-SAVES_BEFORE_DEATH = 15  # of a part's 12: in the second part of the grid
+OPTIONS = ["--dataset", "diabetes", "--iterations", "12", "--seeds", "0"]
+SAVES_BEFORE_DEATH = 15  # of a part's 12 or more: in the second part of the grid
 
 
 def shrink(replace):
@@ -33,12 +28,15 @@ def shrink(replace):
     replace(sweep.Clock, "rang", lambda clock: True)
 
 
-def main(devices, dies, arguments):
-    """The script as a process of its own, with so many CPUs; it may kill itself."""
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(
-        cpu, [tf.config.LogicalDeviceConfiguration()] * devices
-    )
+def run(output, strategy, cpus=1, cluster="{}", dies=False):
+    """The script, in a process of its own that may kill itself; what it says goes to a file."""
+    with output.with_suffix(".log").open("ab") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    os.environ["TF_CONFIG"] = cluster
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    parts = [tf.config.LogicalDeviceConfiguration()] * cpus
+    tf.config.set_logical_device_configuration(cpu, parts)
     shrink(setattr)
     save, saves = sweep.Checkpoint.save, []
 
@@ -50,67 +48,68 @@ def main(devices, dies, arguments):
 
     if dies:
         sweep.Checkpoint.save = fatal_save
-    script.main(arguments)
+    script.main([*OPTIONS, "--output", str(output), "--strategy", strategy])
 
 
-def process(strategy, output, devices=1, dies=False, **environment):
-    """A started process of the sweep; it appends what it says to a file beside its folder."""
-    arguments = [str(devices), str(int(dies)), *OPTIONS, str(output), "--strategy", strategy]
-    path = os.pathsep.join([str(ROOT), str(ROOT / "reproduce")])
-    with output.with_suffix(".log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, __file__, *arguments],
-            env=os.environ | {"PYTHONPATH": path} | environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+def started(*arguments):
+    """A process that runs it. TensorFlow is imported once for all of them."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload([__name__])
+    process = processes.Process(target=run, args=arguments, daemon=True)
+    process.start()
+    return process
 
 
-def workers(folder, dies=()):
-    """Two started workers that share no folder; those named are killed."""
+def started_workers(folder, dies):
+    """Two workers that share no folder; the second may die."""
     sockets = [socket.create_server(("localhost", 0)) for _ in range(2)]
-    cluster = {"worker": [f"localhost:{one.getsockname()[1]}" for one in sockets]}
+    jobs = {"worker": [f"localhost:{one.getsockname()[1]}" for one in sockets]}
     for one in sockets:
         one.close()
-    configs = [{"cluster": cluster, "task": {"type": "worker", "index": i}} for i in range(2)]
+    tasks = [{"type": "worker", "index": index} for index in range(2)]
+    configs = [json.dumps({"cluster": jobs, "task": task}) for task in tasks]
     return [
-        process(
-            "multi-worker", folder / f"worker{i}", dies=i in dies, TF_CONFIG=json.dumps(config)
-        )
-        for i, config in enumerate(configs)
+        started(folder / f"worker{index}", "multi-worker", 1, config, dies and index == 1)
+        for index, config in enumerate(configs)
     ]
 
 
+def ended(processes):
+    """Exit codes."""
+    for process in processes:
+        process.join()
+    return [process.exitcode for process in processes]
+
+
 def trained(output):
-    """Rates, steps and losses on record in a folder."""
-    (path,) = output.glob("*/record.jsonl")
-    parts = records.Record(path.parent).of_kind("rates")
-    assert records.Record(path.parent).outcome() and not list(path.parent.glob("*.npz"))
-    return [np.array([part[what] for part in parts[1:]] , float) for what in ("exponents", "steps", "losses")] + [np.array(parts[0][what], float) for what in ("exponents", "steps", "losses")]
+    """What a finished sweep has on record, of each part: rates, finite steps, losses."""
+    (folder,) = output.iterdir()
+    assert [path.name for path in folder.iterdir()] == ["record.jsonl"]
+    record = records.Record(folder)
+    assert record.outcome()["status"] == "finished"
+    parts = record.of_kind("rates")
+    assert len(parts) == 2
+    return [
+        np.array(part[name], float) for part in parts for name in ("exponents", "steps", "losses")
+    ]
 
 
 def test_records_are_those_of_one_device(tmp_path, monkeypatch):
-    killed = workers(tmp_path, dies=[1])
+    paths = [str(ROOT), str(ROOT / "reproduce"), str(ROOT / "tests")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    workers = started_workers(tmp_path, dies=True)
+    mirrored = started(tmp_path / "mirrored", "mirrored", 2)
     shrink(monkeypatch.setattr)
-    script.main([*OPTIONS, str(tmp_path / "none")])
+    script.main([*OPTIONS, "--output", str(tmp_path / "none")])
     expected = trained(tmp_path / "none")
-    print(killed[1].wait(), killed[0].wait())
-    print((tmp_path / "worker0.log").read_text())
-    print((tmp_path / "worker1.log").read_text())
-    mirrored = process("mirrored", tmp_path / "mirrored", devices=2)
-    print(mirrored.wait())
-    print((tmp_path / "mirrored.log").read_text())
-    again = workers(tmp_path)
-    print([a.wait() for a in again])
-    print((tmp_path / "worker0.log").read_text())
-    print((tmp_path / "worker1.log").read_text())
-    for output in ("mirrored", "worker0"):
-        for a, b in zip(expected, trained(tmp_path/output)):
-            print(a.shape, np.abs(a/b-1).max())
-    for p in tmp_path.rglob("*"): print(p)
-    print((list((tmp_path/"mirrored").glob("*/record.jsonl"))[0]).read_text())
-    assert 0
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), bool(int(sys.argv[2])), sys.argv[3:])
+    log = tmp_path / "worker0.log"
+    assert ended(workers) == [1, -signal.SIGKILL], log.read_text()
+    assert log.read_text().count("error: A worker was lost") == 1
+    (kept,) = (tmp_path / "worker1").rglob("*.npz")
+    assert kept.name == "sweep-31-2of2.npz"
+    assert ended(started_workers(tmp_path, dies=False)) == [0, 0], log.read_text()
+    assert not [path for path in (tmp_path / "worker1").rglob("*") if path.is_file()]
+    assert ended([mirrored]) == [0], (tmp_path / "mirrored.log").read_text()
+    for name in ("mirrored", "worker0"):
+        for found, other in zip(trained(tmp_path / name), expected, strict=True):
+            np.testing.assert_allclose(found, other, rtol=1e-4)

@@ -24,7 +24,7 @@ def halves_of_factors():
     """Each factor is split by columns."""
     layouts = distribution.LayoutMap(distribution.DeviceMesh((1, 2), ("batch", "model"), DEVICES))
     layouts[r".*/factor_\d"] = (None, "model")
-    return distribution.ModelParallel(layout_map=layouts, batch_dim_name="batch")
+    return distribution.ModelParallel(layout_map=layouts)
 
 
 def trained(spread, tolerance):
