@@ -86,10 +86,14 @@ def check_publishable(notice):
         raise records.OutputError("--publish wants the gas sensor data; these are others.")
 
 
-def run(settings, data, output, again=False):
-    """Train one network, unless its finished run is on record; the result."""
+def run(settings, data, output, again=False, distribution=None):
+    """Train one network, unless its finished run is on record; the result, which the chief has."""
     folder = output / settings.run_name
-    print(f"{settings.model_name}, seed {settings.seed}: {folder}")
-    outcome = train(settings, data, folder, again).outcome()
+    chief = distribution is None or distribution.is_chief
+    where = folder if chief else f"worker {distribution.worker} of {distribution.workers}"
+    print(f"{settings.model_name}, seed {settings.seed}: {where}")
+    outcome = train(settings, data, folder, again, distribution).outcome()
+    if not chief:
+        return None
     print(f"  {outcome['status']}, test error {outcome['test_error_percent']:.2f} %")
     return results.load(folder, type(settings))

@@ -46,7 +46,7 @@ def add_data_options(parser, datasets=("auto", "mnist", "digits"), archives="fou
 
 
 def add_machine_options(parser, output, jit="auto"):
-    """Options on where and how to compute, and where to leave the results."""
+    """Options on where and how to compute, and where to leave the results; their group."""
     machine = add_output_options(parser, output)
     machine.add_argument("--jit", choices=("auto", "on", "off"), default=jit, help="XLA")
     machine.add_argument(
@@ -55,6 +55,7 @@ def add_machine_options(parser, output, jit="auto"):
         default="off",
         help="compute in",
     )
+    return machine
 
 
 def add_output_options(parser, output):

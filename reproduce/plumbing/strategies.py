@@ -15,11 +15,13 @@ import tempfile
 import time
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
+from keras import layers
 
 STRATEGIES = ("none", "mirrored", "multi-worker")
-LONGEST_WAIT = 600  # seconds for all workers to come, and for each to come to what all do together
+LONGEST_WAIT = 600  # seconds for all workers to come
 LOST = (  # what TensorFlow raises when another worker is gone, restarted or silent
     tf.errors.AbortedError,
     tf.errors.CancelledError,
@@ -75,21 +77,34 @@ class Distribution:
         sent = array.astype("float64") if self.is_chief else np.zeros(array.shape)
         # Every worker adds one value, whatever the number of its devices.
         total = self.strategy.reduce("SUM", tf.constant(sent), axis=None)
-        return total.numpy().astype(array.dtype)
+        return total.numpy().astype(array.dtype)[()]
 
     @contextlib.contextmanager
     def watched(self, resumes_after="epoch"):
-        """Within it, a lost worker is a `ClusterError`."""
+        """Within it, a lost worker is a `ClusterError`; all workers leave it together.
+
+        TensorFlow takes a worker for lost when its process ends, whatever the reason, or when it
+        has not been heard of for some seconds; what all workers do together fails then.
+        """
         try:
             yield
+            self._part()
         except LOST as error:
             if self.workers == 1:
                 raise
             raise ClusterError(
-                f"A worker was lost, and worker {self.worker} of {self.workers} cannot go on without "
-                "it. The same command on every worker goes on after the last finished "
+                f"A worker was lost, and worker {self.worker} of {self.workers} cannot go on "
+                "without it. The same command on every worker goes on after the last finished "
                 f"{resumes_after}."
             ) from error
+
+    def _part(self):
+        """Wait for the others, who would take this worker for lost if it ended before them."""
+        try:
+            self.from_chief(0)
+        except LOST:
+            if not self.is_chief:  # the chief has done everything
+                raise
 
 
 _TEMPORARY = []  # folders that are deleted at the end of the process
@@ -122,8 +137,7 @@ def create(name):
     wait_for(addresses, worker)
     # While TensorFlow connects, it answers no Ctrl-C: let that end the process.
     handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=LONGEST_WAIT)
-    strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
     signal.signal(signal.SIGINT, handler)
     return Distribution(name, strategy, worker, len(addresses))
 
@@ -148,9 +162,9 @@ def cluster(text):
         return addresses, tasks.index((task["type"], int(task["index"])))
     except (AttributeError, KeyError, TypeError, ValueError):
         raise ClusterError(
-            "--strategy multi-worker wants the workers and this one's place among them in TF_CONFIG, "
-            'as in \'{"cluster": {"worker": ["host1:12345", "host2:12345"]}, '
-            f'"task": {{"type": "worker", "index": 0}}}}\'. Received: {text or "nothing"}'
+            "--strategy multi-worker finds the workers, and its place among them, in TF_CONFIG: "
+            '\'{"cluster": {"worker": ["host1:12345", "host2:12345"]}, "task": {"type": "worker", '
+            f'"index": 0}}}}\'. Received: {text or "nothing"}'
         ) from None
 
 
@@ -198,3 +212,94 @@ def _answers(address):
     except OSError:
         return False
     return True
+
+
+class Replicas:
+    """Trains a network on all devices of a distribution: what `network.fit` does on one.
+
+    Each step, every device takes its share of the batch. The network's objective is divided by
+    their number (see `TwoPartObjective.parts`) and gradients are summed over them, so that the step
+    is that of the whole batch on one device, but for rounding.
+
+    Args:
+        network: a compiled `TwoPartObjective`, made within the strategy's scope.
+        distribution: a `Distribution`.
+        batch: number of examples of a step.
+
+    Raises:
+        ClusterError: if the devices cannot have equal shares.
+    """
+
+    def __init__(self, network, distribution, batch):
+        if batch % distribution.replicas:
+            raise ClusterError(
+                f"A batch of {batch} examples has no equal shares for {distribution.replicas} "
+                f"devices; train on a number of devices that divides {batch}."
+            )
+        self.network = network
+        self.distribution = distribution
+        self.rows = batch // distribution.replicas
+        self._step = tf.function(self._step_of_all)
+
+    def fit(self, batches, epoch, callbacks):
+        """Train on batches, and call callbacks as `network.fit` does.
+
+        Args:
+            batches: data set of the batches of all devices together, the same on every worker.
+            epoch: number of the epoch, for the callbacks.
+            callbacks: list of Keras callbacks.
+        """
+        self.network.stop_training = False
+        callbacks = keras.callbacks.CallbackList(callbacks, model=self.network)
+        callbacks.on_train_begin()
+        callbacks.on_epoch_begin(epoch)
+        logs = None
+        for step, (x, y) in enumerate(batches):
+            callbacks.on_train_batch_begin(step)
+            cross_entropy, l2 = self._step(self._shares(x), self._shares(y)).numpy()
+            logs = {"loss": cross_entropy + l2, "cross_entropy": cross_entropy, "l2": l2}
+            callbacks.on_train_batch_end(step, logs)
+            if self.network.stop_training:
+                break
+        callbacks.on_epoch_end(epoch, logs)
+        callbacks.on_train_end(logs)
+
+    def _shares(self, batch):
+        """The rows of a batch that each of this worker's devices takes."""
+
+        def share(context):
+            first = context.replica_id_in_sync_group * self.rows
+            return batch[first : first + self.rows]
+
+        return self.distribution.strategy.experimental_distribute_values_from_function(share)
+
+    def _step_of_all(self, x, y):
+        strategy = self.distribution.strategy
+        parts = strategy.run(self._step_of_one, (x, y))
+        return strategy.experimental_local_results(parts)[0]
+
+    def _step_of_one(self, x, y):
+        network = self.network
+        with tf.GradientTape() as tape:
+            parts = network.parts(y, network(x, training=True))
+            objective = tf.add_n(parts)
+        variables = network.trainable_variables
+        network.optimizer.apply(tape.gradient(objective, variables), variables)
+        return tf.distribute.get_replica_context().all_reduce("SUM", tf.stack(parts))
+
+
+class GlobalBatchDropout(layers.Dropout):
+    """Dropout whose masks are those that the batch of all devices would have on one.
+
+    Stock dropout draws the same mask on each device.
+    """
+
+    def call(self, inputs, training=False):
+        if not training:
+            return inputs
+        rows = inputs.shape[0]
+        context = tf.distribute.get_replica_context()
+        ones = tf.ones((rows * context.num_replicas_in_sync, *inputs.shape[1:]), inputs.dtype)
+        factors = super().call(ones, training=True)  # 0, or what the kept units are multiplied by
+        first = context.replica_id_in_sync_group * rows
+        return inputs * factors[first : first + rows]
