@@ -15,6 +15,7 @@ from keras_overparam.sweep import logarithmic_grid
 from plumbing import records
 from plumbing.linear_networks import STARTS
 from plumbing.strategies import Distribution
+from plumbing.training import _check_same_run
 
 POINTS = 60  # recorded iterations, logarithmically spaced
 PER_DECADE = 8  # learning rates
@@ -107,6 +108,7 @@ def run(settings, data, folder, again=False, distribution=None):
     """
     distribution = distribution or Distribution()
     record = records.Record(records.make_folder(folder))
+    _check_same_run(settings, data, distribution)
     if distribution.is_chief and (again or not record.lines()):
         record.keep([])
         description = {name: getattr(data, name) for name in ("name", "source", "digest", "notice")}
