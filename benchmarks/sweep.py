@@ -20,7 +20,8 @@ import time
 import keras
 import numpy as np
 import tensorflow as tf
-from turns import ROOT, ratio_row, report, row, take_turns
+from limits import matrix_product
+from turns import ROOT, ratio_row, report, row, steady, take_turns
 
 from keras_overparam import FactoredDense, LpLoss
 from keras_overparam.sweep import _Sweep
@@ -146,20 +147,6 @@ def model_fit(features, target, depth, steps_per_execution):
     return advance
 
 
-def peak(size):
-    """A job: seconds of one product of square matrices."""
-    matrix = tf.random.normal((size, size))
-    product = tf.function(lambda a: a @ a)
-    product(matrix)
-
-    def seconds():
-        started = time.perf_counter()
-        product(matrix).numpy()
-        return time.perf_counter() - started
-
-    return seconds
-
-
 def contenders(data, depths, counts, scale):
     """By name, jobs and how many iterations of configurations a turn of them does."""
     features, target = np.asarray(data.features), np.asarray(data.target)
@@ -190,7 +177,7 @@ def contenders(data, depths, counts, scale):
 def measure(data, depths, counts, rounds, scale, size):
     """Rows of the table."""
     jobs, work = contenders(data, depths, counts, scale)
-    milliseconds = take_turns({PEAK: peak(size)} | jobs, rounds)
+    milliseconds = take_turns({PEAK: steady(matrix_product(size))} | jobs, rounds)
     per_operation = np.array(milliseconds.pop(PEAK)) * 1e3 / (2 * size**3)
     times = {name: 1e3 * np.array(milliseconds[name]) / work[name] for name in jobs}
     rows = [row(name, "µs per configuration-iteration", times[name]) for name in jobs]

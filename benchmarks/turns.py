@@ -4,8 +4,11 @@ A drift of the machine's speed then falls on all contenders, and tables show the
 quartiles over rounds. Leave the machine alone meanwhile.
 """
 
+import gc
+import math
 import os
 import sys
+import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -16,6 +19,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from plumbing import records
+
+SHARES = ("share_of_peak", "share_of_bandwidth")  # of the machine's, facts of some rows
 
 
 def take_turns(jobs, rounds):
@@ -32,15 +37,44 @@ def take_turns(jobs, rounds):
     return times
 
 
+def steady(step, turn=0.05, least=3):
+    """A job for `take_turns`: mean seconds of a step over a turn of many.
+
+    The first step of a turn, which finds caches cold, is left out, and no garbage is collected
+    meanwhile.
+
+    Args:
+        step: function that takes a step and returns a scalar of it. Devices do their work in order,
+            so that fetching the last step's scalar waits for all that was asked of them before.
+        turn: seconds that a turn takes at least.
+        least: number of steps of a turn at least.
+    """
+
+    def mean(steps):
+        float(step())
+        gc.disable()
+        started = time.perf_counter()
+        for _ in range(steps):
+            scalar = step()
+        float(scalar)
+        seconds = (time.perf_counter() - started) / steps
+        gc.enable()
+        return seconds
+
+    mean(1)  # compiles
+    steps = max(least, math.ceil(turn / mean(1)))
+    return lambda: mean(steps)
+
+
 def row(what, unit, values, **facts):
-    """One row of a table: median and quartiles."""
+    """One row of a table: median and quartiles, and facts for programs that read it."""
     low, middle, high = (round(float(v), 4) for v in np.percentile(values, [25, 50, 75]))
     return {"what": what, "unit": unit, "median": middle, "quartiles": [low, high]} | facts
 
 
-def ratio_row(what, times, numerator, denominator):
+def ratio_row(what, times, numerator, denominator, **facts):
     """A row of the ratios of two jobs, round by round."""
-    return row(what, "ratio", np.divide(times[numerator], times[denominator]))
+    return row(what, "ratio", np.divide(times[numerator], times[denominator]), **facts)
 
 
 def report(rows, output, **facts):
@@ -48,13 +82,19 @@ def report(rows, output, **facts):
     for line in rows:
         low, high = line["quartiles"]
         numbers = f"{line['median']:8.3f} {line['unit']} ({low:.3f} to {high:.3f})"
-        print(f"{line['what']:64s} {numbers}")
+        shares = [f", {line[s]:.0%} {s.replace('_', ' ')}" for s in SHARES if s in line]
+        print(f"{line['what']:64s} {numbers}{''.join(shares)}")
     content = {"device": records.device_name(), "versions": records.versions()}
     Path(output).write_text(records.to_json(content | facts | {"rows": rows}) + "\n")
 
 
+def exponents(sizes, measured):
+    """Slopes of straight lines through logarithms, one for each column of what was measured."""
+    return np.polyfit(np.log(sizes), np.log(measured), 1)[0]
+
+
 def growth(what, times):
-    """Two rows: slope of a duration's logarithm with a size's, over all sizes and the upper half.
+    """Rows of the exponents with which times grow with a size: over all sizes, the upper half.
 
     Args:
         what: the row's name.
@@ -63,5 +103,5 @@ def growth(what, times):
     sizes = sorted(times)
     for part, chosen in (("", sizes), (", upper half", sizes[len(sizes) // 2 :])):
         if len(chosen) > 1:
-            logs = np.log([times[size] for size in chosen])
-            yield row(f"{what}{part}", "slope", np.polyfit(np.log(chosen), logs, 1)[0])
+            slopes = exponents(chosen, [times[size] for size in chosen])
+            yield row(f"growth of {what}{part}", "exponent", slopes)

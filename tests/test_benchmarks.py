@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import start_up
+from linear_task import Task, multiply
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = {
@@ -40,6 +43,46 @@ def test_benchmarks_run(script, tmp_path):
     rows = run_quickly(script, QUICK[script], tmp_path)["rows"]
     assert {line["unit"] for line in rows} == {UNITS.get(script, "ms per step"), "ratio"}
     assert all(line["median"] > 0 for line in rows)
+
+
+def test_training_step(tmp_path):
+    """Contenders that learn otherwise than the oracle would end the run."""
+    rows = run_quickly("training_step.py", ["--quick"], tmp_path)["rows"]
+    medians = {}
+    for row in rows:
+        medians.setdefault(row["unit"], []).append(row["median"])
+    assert medians.keys() == {"GFLOP/s", "GB/s", "ms per step", "ratio", "exponent", "MB"}
+    assert all(min(medians[unit]) > 0 for unit in medians if unit != "exponent")
+    operations = {
+        (row["contender"], row["batch"]): row["operations"]
+        for row in rows
+        if "depth" in row and "operations" in row
+    }
+    assert operations["Dense", 4] == 6 * 4 * 8 * 8
+    assert operations["stacked Dense", 4] == 2 * operations["Dense", 4]
+    assert (tmp_path / "report.png").stat().st_size > (tmp_path / "report.svg").stat().st_size > 0
+
+
+def test_orders_are_all_ways_to_multiply():
+    task = Task((3, 5, 2, 4), batch=6)
+    factors = [task.inputs(), *task.matrices()]
+    counts = {order: task.operations(order) for order in task.orders()}
+    assert len(counts) == 5  # Catalan's number
+    products = [multiply(order, factors) for order in counts]
+    np.testing.assert_allclose(products[1:], [products[0]] * 4, rtol=1e-4, atol=1e-5)
+    assert counts[task.in_sequence()] == 6 * 6 * (3 * 5 + 5 * 2 + 2 * 4)
+    assert counts[0, ((1, 2), 3)] == 6 * (3 * 5 * 2 + 3 * 2 * 4 + 6 * 3 * 4)
+
+
+def test_start_up(tmp_path, monkeypatch):
+    """With light packages: what the real ones take is nobody's test."""
+    monkeypatch.setattr(start_up, "PACKAGES", ("json", "sqlite3"))
+    output = tmp_path / "report.json"
+    start_up.main(["--rounds", "1", "--backends", "tensorflow", "--output", str(output)])
+    *times, ratio = json.loads(output.read_text())["rows"]
+    assert [row["median"] > 0 for row in times] == [True, True]
+    assert ratio["median"] == pytest.approx(times[1]["median"] / times[0]["median"], rel=1e-2)
+    assert ratio["modules"] > len(ratio["modules_of_others"]) > 0
 
 
 def test_conversion_of_applications(tmp_path):
