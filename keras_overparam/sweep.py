@@ -7,21 +7,16 @@ optimizers.
 
 import hashlib
 import json
-import os
-import time
-import zipfile
-from pathlib import Path
 from typing import NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_overparam.compilation import compiled
-from keras_overparam.end_to_end import end_to_end_gradient
-from keras_overparam.factorization import chain_product, chain_sizes, factor_gradients
-from keras_overparam.losses import checked_power, lp, lp_slope
-from keras_overparam.optimizers import EndToEnd
+from keras_overparam.checkpoint import Checkpoint, Clock
+from keras_overparam.factorization import chain_sizes
+from keras_overparam.losses import checked_power
+from keras_overparam.sweep_training import Problem, Trainer, Trainers, checked_devices, rate_one
 
 PIECE = 500  # iterations between two looks at the clock
 RECOMPILATION = 2e11  # floating-point operations that a compilation is worth
@@ -117,6 +112,7 @@ def sweep_linear_networks(
     dtype="float32",
     checkpoint=None,
     progress=None,
+    devices=None,
 ):
     """Train many linear networks on one regression, `1/p · mean |X K − Y|^p`, full batch.
 
@@ -147,6 +143,10 @@ def sweep_linear_networks(
             call goes on, to the same result, after an interruption.
         progress: function called with the number of iterations done since its last call, such as
             `tqdm.tqdm(total=…).update`.
+        devices: names of devices as `keras.device` takes them, such as `["gpu:0", "gpu:1"]`: the
+            configurations are split evenly over them, and trained on all of them at the same time,
+            with the same results to rounding. Checkpoints do not depend on it. With None, Keras's
+            device.
 
     Returns:
         A `SweepResult`.
@@ -154,7 +154,8 @@ def sweep_linear_networks(
     Raises:
         ValueError: for shapes that do not fit, an optimizer whose updates are not proportional to
             the learning rate, elementwise, or depend on the variable (weight decay, clipping by a
-            norm, layer-wise rates), or a checkpoint that is damaged or of another sweep.
+            norm, layer-wise rates), a checkpoint that is damaged or of another sweep, or devices
+            that this machine does not have.
 
     Example:
 
@@ -171,7 +172,8 @@ def sweep_linear_networks(
     Reference:
         Arora, Cohen & Hazan 2018, Section 8, for the experiments it is made for.
     """
-    sweep = _Sweep(features, targets, factors, optimizer, learning_rates, iterations, power, dtype)
+    problem = features, targets, factors, optimizer, learning_rates, iterations, power, dtype
+    sweep = _Sweep(*problem, devices=devices)
     return sweep.run(checkpoint, progress)
 
 
@@ -179,17 +181,27 @@ class _Sweep:
     """The whole of a sweep, on the host: what is recorded, dropped, kept on disk."""
 
     def __init__(
-        self, features, targets, factors, optimizer, learning_rates, iterations, power, dtype
+        self,
+        features,
+        targets,
+        factors,
+        optimizer,
+        learning_rates,
+        iterations,
+        power,
+        dtype,
+        devices=None,
     ):
         if dtype not in ("float32", "float64"):
             raise ValueError(f"`dtype` must be float32 or float64. Received: dtype={dtype!r}")
-        self.problem = _Problem(features, targets, checked_power(power), dtype)
+        self.problem = Problem(features, targets, checked_power(power), dtype)
         if keras.backend.standardize_dtype(ops.zeros(1, dtype).dtype) != dtype:
             raise ValueError(f"The backend is set to compute without {dtype}.")
         self.factors = [np.array(factor, dtype) for factor in factors]  # written to: copies
         self.rates = np.asarray(learning_rates, dtype)
-        self.update, self.rule_depth = _rate_one(optimizer)
+        self.update, self.rule_depth = rate_one(optimizer)
         self.grid = _recorded(iterations)
+        self.devices = checked_devices(devices) if devices is not None else None
         self._check()
         self.slots = None
         self.steps = np.zeros(len(self.rates), "int32")
@@ -215,10 +227,10 @@ class _Sweep:
 
     def run(self, checkpoint, progress):
         """Train to the end, from where the checkpoint leaves off; the `SweepResult`."""
-        file = _Checkpoint(checkpoint, self._digest()) if checkpoint else None
+        file = Checkpoint(checkpoint, self._digest()) if checkpoint else None
         if file and file.exists():
             self._restore(file.load())
-        clock = _Clock(30)
+        clock = Clock(30)
         trainer = self._trainer() if len(self.columns) else None
         for index, end in enumerate(self.grid):
             while self.iteration < end and len(self.columns):
@@ -241,17 +253,22 @@ class _Sweep:
         return SweepResult(self.grid, self.losses, self.steps, self.factors)
 
     def _trainer(self):
+        if self.devices is None:
+            return self._trainer_of(self.columns)
+        return Trainers(self.devices, self._trainer_of, self.columns)
+
+    def _trainer_of(self, columns):
         slots = None
         if self.slots is not None:
-            slots = [slot[self.columns] if slot.ndim else slot for slot in self.slots]
-        return _Trainer(
+            slots = [slot[columns] if slot.ndim else slot for slot in self.slots]
+        return Trainer(
             self.problem,
             self.update,
             self.rule_depth,
-            [factor[self.columns] for factor in self.factors],
+            [factor[columns] for factor in self.factors],
             slots,
-            self.rates[self.columns],
-            self.steps[self.columns],
+            self.rates[columns],
+            self.steps[columns],
         )
 
     def _record(self, trainer, index):
@@ -287,7 +304,7 @@ class _Sweep:
         arrays = {"iteration": self.iteration, "columns": self.columns, "steps": self.steps}
         arrays["losses"] = self.losses
         arrays |= {f"factor_{index}": factor for index, factor in enumerate(self.factors)}
-        return arrays | {f"slot_{index}": slot for index, slot in enumerate(self.slots)}
+        return arrays | {f"slot_{index}": slot for index, slot in enumerate(self.slots or [])}
 
     def _restore(self, arrays):
         self.iteration = int(arrays["iteration"])
@@ -310,135 +327,6 @@ class _Sweep:
         return digest.hexdigest()
 
 
-class _Problem:
-    """A regression with lp loss, for kernels along a leading axis."""
-
-    def __init__(self, features, targets, power, dtype):
-        self.features = np.asarray(features, "float64")
-        self.targets = np.asarray(targets, "float64").reshape(len(targets), -1)
-        if self.features.ndim != 2 or len(self.features) != len(self.targets):
-            raise ValueError(
-                "`features` must be of shape `(n, inputs)` and `targets` of `(n, outputs)`. "
-                f"Received shapes: {np.shape(features)} and {np.shape(targets)}"
-            )
-        if not (np.isfinite(self.features).all() and np.isfinite(self.targets).all()):
-            raise ValueError("`features` and `targets` must be finite. Received: NaN or infinity")
-        self.power, self.dtype = power, dtype
-        self.through_gram = power == 2 and len(self.features) > self.features.shape[1]
-
-    @property
-    def operations_per_step(self):
-        """Floating-point operations of one step of one configuration."""
-        rows, inputs = self.features.shape
-        return self.targets.shape[1] * inputs * (2 * inputs if self.through_gram else 4 * rows)
-
-    def functions(self):
-        """Gradients and losses of kernels `(C, inputs, outputs)`: two functions of tensors."""
-        features, targets = self.features, self.targets
-        rows, outputs = targets.shape
-        wide, tall, aims, gram, moment = (
-            ops.convert_to_tensor(np.ascontiguousarray(array, self.dtype))
-            for array in (
-                features.T,
-                features / (rows * outputs),
-                targets.T,
-                features.T @ features / (rows * outputs),
-                targets.T @ features / (rows * outputs),
-            )
-        )
-
-        def residuals(kernels):
-            flat = ops.reshape(ops.swapaxes(kernels, 1, 2), (-1, wide.shape[0]))
-            return ops.reshape(ops.matmul(flat, wide), (-1, outputs, rows)) - aims
-
-        def gradient(kernels):
-            if self.through_gram:
-                return ops.swapaxes(ops.matmul(ops.swapaxes(kernels, 1, 2), gram) - moment, 1, 2)
-            slopes = lp_slope(residuals(kernels), self.power)
-            flat = ops.matmul(ops.reshape(slopes, (-1, rows)), tall)
-            return ops.swapaxes(ops.reshape(flat, (-1, outputs, wide.shape[0])), 1, 2)
-
-        def losses(kernels):
-            # Not `ops.mean`, which computes in float32 on JAX.
-            return ops.sum(lp(residuals(kernels), self.power), axis=(1, 2)) / (rows * outputs)
-
-        return gradient, losses
-
-
-class _Trainer:
-    """The compiled loop over some configurations, with their state on the device."""
-
-    def __init__(self, problem, update, rule_depth, factors, slots, rates, steps):
-        self.rule_depth = rule_depth
-        self.gradient, losses = problem.functions()
-        self.rates = ops.convert_to_tensor(rates[:, None, None])
-        # The optimizer moves variables that are put back to zero: what they hold is its update.
-        self.update = update.__class__.from_config(update.get_config())
-        self.shadows = [keras.Variable(np.zeros_like(factor)) for factor in factors]
-        self.update.build(self.shadows)
-        self.stateless = keras.backend.backend() == "jax"
-        for variable, value in zip(self.update.variables, slots or [], strict=slots is not None):
-            variable.assign(value)
-        carried = [ops.convert_to_tensor(v) for v in self.update.variables]
-        self.carry = (
-            [ops.convert_to_tensor(factor) for factor in factors],
-            carried if self.stateless else [],
-            ops.convert_to_tensor(steps),
-        )
-        self._advance = compiled(self._loop)
-        self._losses = compiled(lambda factors: losses(chain_product(factors)))
-
-    def advance(self, start, steps):
-        """Go on by a number of iterations."""
-        start, steps = (ops.convert_to_tensor(np.int32(number)) for number in (start, steps))
-        self.carry = self._advance(self.carry, start, steps)
-
-    def losses(self):
-        """Losses of the configurations."""
-        return np.asarray(ops.convert_to_numpy(self._losses(self.carry[0])), "float64")
-
-    def steps(self):
-        """Finite steps that the configurations have taken."""
-        return np.array(ops.convert_to_numpy(self.carry[2]))
-
-    def state(self):
-        """Factors, optimizer state and steps as NumPy arrays."""
-        factors, slots, _ = self.carry
-        slots = slots if self.stateless else self.update.variables
-        as_arrays = [[np.array(ops.convert_to_numpy(t)) for t in part] for part in (factors, slots)]
-        return *as_arrays, self.steps()
-
-    def _loop(self, carry, start, steps):
-        return ops.fori_loop(start, start + steps, self._step, carry)
-
-    def _step(self, iteration, carry):
-        factors, slots, steps = carry
-        kernel = chain_product(factors)
-        gradient = self.gradient(kernel)
-        if self.rule_depth:
-            gradients = [end_to_end_gradient(kernel, gradient, self.rule_depth)]
-        else:
-            gradients = factor_gradients(factors, gradient)
-        updates, slots = self._updates(gradients, slots)
-        moved = [f + self.rates * u for f, u in zip(factors, updates, strict=True)]
-        sound = steps == ops.cast(iteration, "int32")
-        for factor in moved:
-            sound = ops.logical_and(sound, ops.all(ops.isfinite(factor), axis=(1, 2)))
-        chosen = sound[:, None, None]
-        factors = [ops.where(chosen, new, old) for new, old in zip(moved, factors, strict=True)]
-        return factors, slots, steps + ops.cast(sound, "int32")
-
-    def _updates(self, gradients, slots):
-        """Updates at rate one, and the optimizer's new state."""
-        if self.stateless:
-            zeros = [ops.zeros_like(gradient) for gradient in gradients]
-            return self.update.stateless_apply(slots, gradients, zeros)
-        for shadow in self.shadows:
-            shadow.assign(ops.zeros_like(shadow))
-        self.update.apply(gradients, self.shadows)
-        return [ops.stop_gradient(ops.convert_to_tensor(s)) + 0 for s in self.shadows], slots
-
-
 def _recorded(iterations):
     """The recorded iterations, from the start to the last."""
     if np.ndim(iterations) == 0:
@@ -454,98 +342,3 @@ def _recorded(iterations):
             f"Received: iterations={iterations!r}"
         )
     return grid
-
-
-def _rate_one(optimizer):
-    """An optimizer's like with learning rate one, and the depth of the rule (None without)."""
-    optimizer, rule_depth = keras.optimizers.get(optimizer), None
-    config = optimizer.get_config()
-    if isinstance(optimizer, EndToEnd):
-        rule_depth = optimizer.depth
-        if not isinstance(rule_depth, int):
-            raise ValueError(f"`EndToEnd` must have one depth here. Received: depth={rule_depth!r}")
-        config = {n: config[n] for n in keras.optimizers.SGD().get_config() if n in config}
-        optimizer = keras.optimizers.SGD()
-    problem = None
-    if not isinstance(config.get("learning_rate"), float):
-        problem = "have a learning rate that is a number"
-    elif config.get("use_ema") or config.get("gradient_accumulation_steps"):
-        problem = "neither average nor accumulate over steps"
-    elif _has_small_print(config) or not _is_elementwise(type(optimizer), config):
-        problem = (
-            "make updates that are elementwise, proportional to the learning rate and independent "
-            "of the variable (no weight decay, no clipping by norms, no layer-wise rates)"
-        )
-    if problem:
-        raise ValueError(f"In a sweep, the optimizer must {problem}. Received: {optimizer!r}")
-    config |= {"learning_rate": 1.0, "loss_scale_factor": None}  # gradients are not scaled here
-    return type(optimizer).from_config(config), rule_depth
-
-
-def _has_small_print(config):
-    """Whether there is a decay or a clipping that a trial might be too short to notice."""
-    return any(config.get(name) for name in ("weight_decay", "clipnorm", "global_clipnorm"))
-
-
-def _is_elementwise(kind, config):
-    """Try it: each of two configurations alone, elsewhere and at half the rate."""
-    gradients = np.random.default_rng(0).normal(size=(3, 2, 4, 3)).astype("float32")
-    gradients[:, 1] *= 100
-
-    def moved(part, start=0.0, rate=1.0):
-        optimizer = kind.from_config({**config, "learning_rate": rate})
-        variable = keras.Variable(np.full(gradients[0, part].shape, start, "float32"))
-        for gradient in gradients[:, part]:
-            optimizer.apply([ops.convert_to_tensor(gradient)], [variable])
-        return (ops.convert_to_numpy(variable) - start) / rate
-
-    both = moved(slice(0, 2))
-    alike = [(moved(slice(i, i + 1)), both[i : i + 1]) for i in range(2)]
-    alike += [(moved(slice(0, 2), start=1.0), both), (moved(slice(0, 2), rate=0.5), both)]
-    return all(np.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in alike)
-
-
-class _Checkpoint:
-    """A file that holds a sweep's state, whole or not at all."""
-
-    def __init__(self, path, digest):
-        self.path, self.digest = Path(path), digest
-
-    def exists(self):
-        return self.path.exists()
-
-    def save(self, arrays):
-        partial = self.path.with_name(self.path.name + ".partial")
-        with partial.open("wb") as file:
-            np.savez(file, digest=self.digest, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, self.path)
-
-    def load(self):
-        try:
-            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as content:
-                arrays = dict(content)
-            digest = str(arrays.pop("digest"))
-        except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
-            raise ValueError(
-                f"The checkpoint {self.path} is damaged ({error}); remove it to start again."
-            ) from error
-        if digest != self.digest:
-            raise ValueError(
-                f"The checkpoint {self.path} is of another sweep; remove it, or name another file."
-            )
-        return arrays
-
-
-class _Clock:
-    """Rings once in so many seconds."""
-
-    def __init__(self, seconds):
-        self.seconds, self.since = seconds, time.monotonic()
-
-    def rang(self):
-        if time.monotonic() - self.since < self.seconds:
-            return False
-        self.since = time.monotonic()
-        return True

@@ -18,8 +18,9 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from plumbing import gas_sensor, records, sweep_figures, sweep_results, sweep_runs
-from plumbing.jobs import check_publishable, command, prepare, recorded_dataset
+from plumbing.jobs import check_publishable, command, distribute, prepare, recorded_dataset
 from plumbing.options import add_data_options, add_output_options, non_negative, positive
+from plumbing.strategies import add_strategy_option
 from plumbing.sweep_experiments import WHAT, label, models
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
@@ -43,6 +44,7 @@ def parse(arguments=None):
     group.add_argument("--target", choices=gas_sensor.TARGETS, default="standardized")
     add_data_options(parser, gas_sensor.DATASETS, "gas sensor archive")
     machine = add_output_options(parser, output=f"runs/{NAME}")
+    add_strategy_option(machine)
     machine.add_argument("--plot-only", action="store_true", help="redraw from the records")
     machine.add_argument("--redraw", action="store_true", help="redraw what is in assets/")
     machine.add_argument("--publish", action="store_true", help="put the records into assets/ too")
@@ -64,26 +66,40 @@ def base_settings(options, dataset):
 
 
 def run_all(options):
-    """Train what is not recorded yet; results by experiment."""
-    output, data = prepare(
+    """Train what is not recorded yet; results by experiment, of which only the chief has any."""
+    distribution = distribute(options)
+    with distribution.watched("part of a run"):
+        return run_on(distribution, options)
+
+
+def run_on(distribution, options):
+    """The same on the given devices."""
+    _, data = prepare(
         options,
         lambda dataset, data_dir, archives: gas_sensor.load_ethanol(
             dataset, data_dir, archives, options.target
         ),
+        distribution,
     )
+    output = Path(options.output)  # of every worker: all have checkpoints
     base, found = base_settings(options, data.name), {}
     for experiment in options.experiments:
         print(f"\n{experiment}: {WHAT[experiment]}")
-        found[experiment] = [
-            run_one(settings, data, output, options.again) for settings in models(experiment, base)
+        results = [
+            run_one(settings, data, output, options.again, distribution)
+            for settings in models(experiment, base)
         ]
-        report(experiment, found[experiment], output)
+        if distribution.is_chief:
+            report(experiment, results, output)
+            found[experiment] = results
     return found
 
 
-def run_one(settings, data, output, again):
-    """Train one model, or find its record; the result."""
-    record = sweep_runs.run(settings, data, output / settings.run_name, again)
+def run_one(settings, data, output, again, distribution):
+    """Train one model, or find its record; the chief's result."""
+    record = sweep_runs.run(settings, data, output / settings.run_name, again, distribution)
+    if not distribution.is_chief:
+        return None
     result = sweep_results.load(record.path)
     final = sweep_results.spread(result.curves[:, -1])["median"]
     edge = "" if result.inside else ", AT THE EDGE of the rates tried"

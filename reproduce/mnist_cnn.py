@@ -18,8 +18,9 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # silences start-up chatter, keeps errors
 
 from plumbing import boards, figures, records, results, tutorial_cnn
-from plumbing.jobs import command, prepare, recorded_dataset, run
+from plumbing.jobs import command, distribute, prepare, recorded_dataset, run
 from plumbing.options import add_data_options, add_machine_options, add_run_options, positive
+from plumbing.strategies import add_strategy_option
 from plumbing.training import LOGS
 
 
@@ -44,11 +45,16 @@ def parse(arguments=None):
     model.add_argument("--init-stddev", type=positive(float), default=0.1, metavar="STDDEV")
     add_run_options(model)
     add_data_options(parser)
-    add_machine_options(parser, output="runs/mnist_cnn")
+    machine = add_machine_options(parser, output="runs/mnist_cnn")
+    add_strategy_option(machine)
     parser.add_argument("--plot-only", action="store_true", help="redraw from the records")
     options = parser.parse_args(arguments)
     if (options.depth or options.width) and not (options.overparam or options.compare):
         parser.error("--depth and --width need --overparam or --compare")
+    if options.strategy != "none" and options.jit == "on":
+        parser.error("--jit on compiles the step of one device; leave it out with --strategy")
+    if options.strategy != "none" and options.mixed_precision == "float16":
+        parser.error("--strategy trains in bfloat16 or float32; float16 scales the loss per device")
     return options
 
 
@@ -77,12 +83,12 @@ def settings_of(options, dataset):
     ]
 
 
-def run_all(options):
-    """Train what is not recorded yet; results by model."""
-    output, data = prepare(options)
+def run_all(options, distribution):
+    """Train what is not recorded yet; settings by model."""
+    output, data = prepare(options, distribution=distribution)
     groups = settings_of(options, data.name)
     for settings in (settings for group in groups for settings in group):
-        run(settings, data, output, options.again)
+        run(settings, data, output, options.again, distribution)
     return groups
 
 
@@ -120,8 +126,13 @@ def main(arguments=None):
     """Run the command line."""
     options = parse(arguments)
     with command("mnist_cnn.py"):
-        groups = recorded(options) if options.plot_only else run_all(options)
-        report(groups, options.output)
+        if options.plot_only:
+            return report(recorded(options), options.output)
+        distribution = distribute(options)
+        with distribution.watched():
+            groups = run_all(options, distribution)
+            if distribution.is_chief:
+                report(groups, options.output)
 
 
 if __name__ == "__main__":

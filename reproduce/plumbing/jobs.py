@@ -5,7 +5,7 @@ import sys
 
 import tensorflow as tf
 
-from plumbing import datasets, records, results
+from plumbing import datasets, records, results, strategies
 from plumbing.options import choose_device
 from plumbing.training import train
 
@@ -15,7 +15,7 @@ def command(name, resumes_after="epoch"):
     """A command line whose problems that the user can mend end in one sentence."""
     try:
         yield
-    except (datasets.DataError, records.OutputError) as error:
+    except (datasets.DataError, records.OutputError, strategies.ClusterError) as error:
         sys.exit(f"{name}: error: {error}")
     except KeyboardInterrupt:
         sys.exit(
@@ -23,16 +23,24 @@ def command(name, resumes_after="epoch"):
         )
 
 
-def prepare(options, load=datasets.load_images):
+def distribute(options):
+    """The `strategies.Distribution` that the options ask for, with the device chosen."""
+    tf.get_logger().setLevel("ERROR")  # a new network retraces; that is no reason for a warning
+    strategy = getattr(options, "strategy", "none")
+    choose_device(options.device, strategy)
+    return strategies.create(strategy)
+
+
+def prepare(options, load=datasets.load_images, distribution=None):
     """Output folder and data that the options ask for, with the device chosen.
 
     Args:
         options: those of the command line.
         load: function of the data set's name, the folder of prepared data and that of archives.
+        distribution: what `distribute` returned, of which it is decided who writes to the folder.
     """
-    tf.get_logger().setLevel("ERROR")  # a new network retraces; that is no reason for a warning
-    output = records.make_folder(options.output)
-    choose_device(options.device)
+    distribution = distribution or distribute(options)
+    output = records.make_folder(distribution.folder(options.output))
     data = load(options.dataset, options.data_dir, options.archives)
     print(f"Data: {data.source}")
     if data.notice:
@@ -78,10 +86,14 @@ def check_publishable(notice):
         raise records.OutputError("--publish wants the gas sensor data; these are others.")
 
 
-def run(settings, data, output, again=False):
-    """Train one network, unless its finished run is on record; the result."""
+def run(settings, data, output, again=False, distribution=None):
+    """Train one network, unless its finished run is on record; the result, which the chief has."""
     folder = output / settings.run_name
-    print(f"{settings.model_name}, seed {settings.seed}: {folder}")
-    outcome = train(settings, data, folder, again).outcome()
+    chief = distribution is None or distribution.is_chief
+    where = folder if chief else f"worker {distribution.worker} of {distribution.workers}"
+    print(f"{settings.model_name}, seed {settings.seed}: {where}")
+    outcome = train(settings, data, folder, again, distribution).outcome()
+    if not chief:
+        return None
     print(f"  {outcome['status']}, test error {outcome['test_error_percent']:.2f} %")
     return results.load(folder, type(settings))

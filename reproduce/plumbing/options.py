@@ -46,7 +46,7 @@ def add_data_options(parser, datasets=("auto", "mnist", "digits"), archives="fou
 
 
 def add_machine_options(parser, output, jit="auto"):
-    """Options on where and how to compute, and where to leave the results."""
+    """Options on where and how to compute, and where to leave the results; their group."""
     machine = add_output_options(parser, output)
     machine.add_argument("--jit", choices=("auto", "on", "off"), default=jit, help="XLA")
     machine.add_argument(
@@ -55,6 +55,7 @@ def add_machine_options(parser, output, jit="auto"):
         default="off",
         help="compute in",
     )
+    return machine
 
 
 def add_output_options(parser, output):
@@ -66,12 +67,20 @@ def add_output_options(parser, output):
     return machine
 
 
-def choose_device(name):
-    """Make only the asked-for device visible; "auto" leaves the choice to TensorFlow."""
+def choose_device(name, strategy="none"):
+    """Make only the asked-for device visible; "auto" leaves the choice to TensorFlow.
+
+    Under a strategy, "gpu" means all of them.
+    """
     kind, _, number = name.partition(":")
     gpus = tf.config.list_physical_devices("GPU")
     if kind not in ("auto", "cpu", "gpu") or (number and (kind != "gpu" or not number.isdigit())):
         raise OutputError(f"--device must be auto, cpu, gpu or gpu:N. Received: {name}")
+    if number and strategy == "mirrored":
+        raise OutputError(
+            f"--strategy mirrored trains on several devices, and --device {name} is one; use "
+            "--device gpu for all, and CUDA_VISIBLE_DEVICES to leave some out."
+        )
     if kind == "cpu":
         tf.config.set_visible_devices([], "GPU")
     if kind == "gpu":
@@ -81,4 +90,5 @@ def choose_device(name):
                 f"--device {name} asks for a GPU, but TensorFlow sees {len(gpus)} of them; "
                 "use --device cpu, or install tensorflow[and-cuda]."
             )
-        tf.config.set_visible_devices(gpus[index], "GPU")
+        if number or strategy == "none":
+            tf.config.set_visible_devices(gpus[index], "GPU")

@@ -6,6 +6,7 @@ import json
 
 import keras
 import numpy as np
+import tensorflow as tf
 from tqdm.auto import tqdm
 
 from keras_overparam import identity_factors, sweep_linear_networks
@@ -13,6 +14,8 @@ from keras_overparam.factorization import hidden_widths
 from keras_overparam.sweep import logarithmic_grid
 from plumbing import records
 from plumbing.linear_networks import STARTS
+from plumbing.strategies import Distribution
+from plumbing.training import _check_same_run
 
 POINTS = 60  # recorded iterations, logarithmically spaced
 PER_DECADE = 8  # learning rates
@@ -94,14 +97,19 @@ def starting_factors(settings, inputs):
     return STARTS["independent"](shape, depth, width, norm, settings.seeds)
 
 
-def run(settings, data, folder, again=False):
+def run(settings, data, folder, again=False, distribution=None):
     """Run `settings` in `folder`, unless its finished run is on record; the `Record`.
 
     The first grid of learning rates is extended while the best of them is at its edge. Every part
     of the grid is one line of the record; within a part, a checkpoint is kept.
+
+    With several workers, all of them call this. The chief has the record, and says what is next;
+    each of the others has no more than the checkpoint of its share.
     """
+    distribution = distribution or Distribution()
     record = records.Record(records.make_folder(folder))
-    if again or not record.lines():
+    _check_same_run(settings, data, distribution)
+    if distribution.is_chief and (again or not record.lines()):
         record.keep([])
         description = {name: getattr(data, name) for name in ("name", "source", "digest", "notice")}
         record.append(
@@ -112,50 +120,81 @@ def run(settings, data, folder, again=False):
             data=description,
             versions=records.versions(),
             device=records.device_name(),
+            distribution=distribution.describe(),
         )
-    while record.outcome() is None:
-        parts = record.of_kind("rates")
-        more = _next_part(settings, parts)
-        if more:
-            record.append("rates", **train_part(settings, data, folder, more))
-        else:
-            record.append("outcome", status="finished", best_is_inside=_edge(parts) == 0)
+    while more := _agreed(_next_part(settings, record), distribution):
+        part = train_part(settings, data, folder, more, distribution)
+        if distribution.is_chief:
+            record.append("rates", **part)
+    if distribution.is_chief and record.outcome() is None:
+        inside = _edge(record.of_kind("rates")) == 0
+        record.append("outcome", status="finished", best_is_inside=inside)
     return record
 
 
-def train_part(settings, data, folder, exponents):
+def _agreed(exponents, distribution):
+    """The chief's exponents, on every worker."""
+    first, count = distribution.from_chief(np.array([min(exponents, default=0), len(exponents)]))
+    return range(int(first), int(first + count))
+
+
+def train_part(settings, data, folder, exponents, distribution):
     """Train at some learning rates, all seeds; what the record says of it."""
     rates = 10.0 ** (np.array(exponents) / PER_DECADE)
     seeds = len(settings.seeds)
     starts = starting_factors(settings, data.features.shape[1])
     factors = [np.tile(factor, (len(rates), 1, 1)) for factor in starts]
-    checkpoint = folder / f"sweep{min(exponents):+d}.npz"
+    count, workers = len(rates) * seeds, distribution.workers
+    share = np.array_split(np.arange(count), workers)[distribution.worker]
+    of_share = f"-{distribution.worker + 1}of{workers}" if workers > 1 else ""
+    checkpoint = folder / f"sweep{min(exponents):+d}{of_share}.npz"
+    devices = None
+    if distribution.name != "none":
+        devices = distribution.strategy.extended.worker_devices
     with tqdm(total=settings.iterations, unit="iteration", leave=False) as bar:
         result = sweep_linear_networks(
             data.features,
             data.target,
-            factors,
+            [factor[share] for factor in factors],
             OPTIMIZERS[settings.optimizer](),
-            np.repeat(rates, seeds),
+            np.repeat(rates, seeds)[share],
             settings.recorded_iterations.tolist(),
             power=settings.power,
             dtype=settings.precision,
             checkpoint=checkpoint,
             progress=bar.update,
+            devices=devices,
         )
+    losses, steps = (
+        _joined(array, share, count, distribution) for array in (result.losses.T, result.steps)
+    )
     checkpoint.unlink(missing_ok=True)
     shape = (len(rates), seeds)
-    losses = result.losses.T.reshape(*shape, -1)
+    losses = losses.reshape(*shape, -1)
     return {
         "exponents": list(exponents),
         "iterations": result.iterations.tolist(),
-        "steps": result.steps.reshape(shape).tolist(),
+        "steps": steps.reshape(shape).tolist(),
         "losses": [[records.rounded(one.tolist(), 5) for one in row] for row in losses],
     }
 
 
-def _next_part(settings, parts):
+def _joined(part, share, count, distribution):
+    """An array of all configurations from the workers' shares of it."""
+    if distribution.workers == 1:
+        return part
+    whole = np.zeros((count, *part.shape[1:]))
+    whole[share] = part
+    # Every worker adds one array, whatever the number of its devices.
+    total = distribution.strategy.reduce("SUM", tf.constant(whole), axis=None)
+    return total.numpy().astype(part.dtype)
+
+
+def _next_part(settings, record):
     """Exponents of the rates to train at next, none if the best is inside of those done."""
+    parts = record.of_kind("rates")
+    if record.outcome() is not None:
+        return []
     if not parts:
         return settings.first_rates()
     side = _edge(parts)

@@ -5,6 +5,7 @@ import math
 import shutil
 import sys
 import time
+import zlib
 
 import keras
 import numpy as np
@@ -14,13 +15,14 @@ from tqdm.auto import tqdm
 from keras_overparam import FactorMonitor, collapse
 from keras_overparam.callbacks import watched_kernels
 from plumbing import boards, records, tutorial_cnn
+from plumbing.strategies import ClusterError, Distribution, Replicas
 
 METRICS = ("objective", "cross_entropy", "l2")
 SUMMARY_EVERY = 10  # steps between two TensorBoard points
 LOGS = "tensorboard"  # folder of a run's logs, in its own
 
 
-def train(settings, data, folder, again=False):
+def train(settings, data, folder, again=False, distribution=None):
     """Run `settings` in `folder`, or go on where an interrupted run stopped.
 
     Args:
@@ -28,25 +30,41 @@ def train(settings, data, folder, again=False):
         data: `datasets.ImageData`.
         folder: the run's own folder.
         again: repeat the run even if it is finished.
+        distribution: `strategies.Distribution`, by default one device. All workers must call this,
+            each with a folder of its own; what the chief's holds decides where the run goes on.
 
     Returns:
-        The run's `Record`, with an outcome.
+        The run's `Record`, with an outcome, unless the chief's had one before.
     """
+    distribution = distribution or Distribution()
     folder = records.make_folder(folder)
     record = records.Record(folder)
     if again:
         for path in folder.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    if record.outcome() is None:
-        Run(settings, data, folder, record).go()
+    _check_same_run(settings, data, distribution)
+    if distribution.from_chief(record.outcome() is None):
+        Run(settings, data, folder, record, distribution).go()
     return record
+
+
+def _check_same_run(settings, data, distribution):
+    """Workers that train something else would wait for each other forever, or train nonsense."""
+    name = f"{settings.run_name}, data {data.digest}"
+    digest = zlib.crc32(name.encode())
+    if distribution.from_chief(digest) != digest:
+        raise ClusterError(
+            f"Worker {distribution.worker} trains another run than the chief, {name}; give the "
+            "same command and the same data to every worker."
+        )
 
 
 class Run:
     """One training run: network, data split, record, and the checkpoints between epochs."""
 
-    def __init__(self, settings, data, folder, record):
+    def __init__(self, settings, data, folder, record, distribution):
         self.settings = settings
+        self.distribution = distribution
         self.data = data
         self.folder = folder
         self.record = record
@@ -76,23 +94,34 @@ class Run:
         keras.utils.set_random_seed(self.settings.seed)
         policy = self.settings.mixed_precision
         keras.config.set_dtype_policy("float32" if policy == "off" else f"mixed_{policy}")
-        self.network = self.settings.build_network(self.data.train_images.shape[1:])
-        tutorial_cnn.compile_network(self.network, self.settings, len(self.training[1]))
+        shape = self.data.train_images.shape[1:]
+        with self.distribution.strategy.scope():
+            self.network = self.settings.build_network(shape)
+            tutorial_cnn.compile_network(self.network, self.settings, len(self.training[1]))
         self.monitors = [FactorMonitor(self.logs)] if watched_kernels(self.network) else []
+        self.replicas = None
+        if self.distribution.name != "none":
+            self.replicas = Replicas(self.network, self.distribution, tutorial_cnn.BATCH)
+            self.copy = self.settings.build_network(shape)  # its layers are stock layers
 
     def _epoch(self, epoch, first, last, steps):
         started = time.perf_counter()
         steps.start_epoch()
-        self.network.fit(
-            tutorial_cnn.batches(*self.training, first, last),
-            initial_epoch=epoch,
-            epochs=epoch + 1,
-            verbose=0,
-            shuffle=False,
-            callbacks=[steps, *self.monitors],
-        )
+        batches = tutorial_cnn.batches(*self.training, first, last)
+        callbacks = [steps, *self.monitors]
+        if self.replicas:
+            self.replicas.fit(batches, epoch, callbacks)
+        else:
+            self.network.fit(
+                batches,
+                initial_epoch=epoch,
+                epochs=epoch + 1,
+                verbose=0,
+                shuffle=False,
+                callbacks=callbacks,
+            )
         seconds = time.perf_counter() - started
-        outputs = tutorial_cnn.logits(self.network, self.validation[0])
+        outputs = tutorial_cnn.logits(self._on_one_device(), self.validation[0])
         error = tutorial_cnn.error_percent(outputs, self.validation[1])
         steps.summarize({"validation/error_percent": error})
         finite = math.isfinite(steps.values["objective"][-1])
@@ -113,6 +142,14 @@ class Run:
             old.unlink()
         return finite
 
+    def _on_one_device(self):
+        """The network as it is now, in variables that no strategy manages."""
+        if not self.replicas:
+            return self.network
+        for variable, value in zip(self.copy.variables, self.network.variables, strict=True):
+            variable.assign(value.numpy())
+        return self.copy
+
     def _state(self):
         """All variables; Keras's own weight files leave out the dropout generator's state."""
         return self.network.variables + self.network.optimizer.variables
@@ -126,14 +163,27 @@ class Run:
                 variable.assign(arrays[name])
 
     def _restore(self):
-        """Load the last epoch whose checkpoint is intact; returns its number, 0 for none."""
+        """Load the chief's last epoch whose checkpoint is intact; returns its number, or 0."""
+        done = self.distribution.from_chief(self._restore_own())
+        if done:
+            for variable in self._state():
+                variable.assign(self.distribution.from_chief(variable.numpy()))
+        return done
+
+    def _restore_own(self):
+        """The same of this worker's folder."""
         lines = self.record.lines()
         for line in reversed([line for line in lines if line["kind"] == "epoch"]):
             path = self.checkpoints / line["checkpoint"]
             if records.sha256(path) == line["checkpoint_sha256"]:
                 self._load_state(path)
                 self.record.keep([old for old in lines if old.get("epoch", 0) <= line["epoch"]])
-                self.record.append("resume", epoch=line["epoch"], versions=records.versions())
+                self.record.append(
+                    "resume",
+                    epoch=line["epoch"],
+                    versions=records.versions(),
+                    **self.distribution.describe(),
+                )
                 return line["epoch"]
         self.record.keep([])
         self.record.append("start", **self._description())
@@ -158,12 +208,13 @@ class Run:
             },
             "versions": records.versions(),
             "device": records.device_name(),
+            **self.distribution.describe(),
             "threads": tf.config.threading.get_intra_op_parallelism_threads(),
         }
 
     def _finish(self, status):
         """Evaluate, save both models and close the record."""
-        network = tutorial_cnn.plain(self.network)
+        network = tutorial_cnn.plain(self._on_one_device())
         single = collapse(network)
         outputs = tutorial_cnn.logits(network, self.data.test_images)
         difference = np.abs(tutorial_cnn.logits(single, self.data.test_images) - outputs)

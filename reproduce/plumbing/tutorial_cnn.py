@@ -15,6 +15,7 @@ from keras import layers
 
 from keras_overparam import FactoredDense
 from plumbing.records import settings_digest
+from plumbing.strategies import GlobalBatchDropout
 
 L2_COEFFICIENT = 5e-4  # times half the squared norm
 DECAY = 0.95
@@ -72,8 +73,10 @@ def build_network(settings, image_shape=(28, 28, 1)):
     """The network, with weights drawn for `settings.seed`.
 
     Networks of the same seed share the convolutions' weights, the dropout masks and the first
-    matrix of each dense layer, whatever their depth.
+    matrix of each dense layer, whatever their depth. Within a strategy's scope the masks are those
+    of one device too.
     """
+    dropout = GlobalBatchDropout if tf.distribute.has_strategy() else layers.Dropout
 
     def weights(index):
         return keras.initializers.TruncatedNormal(
@@ -98,7 +101,7 @@ def build_network(settings, image_shape=(28, 28, 1)):
     x = layers.MaxPooling2D(name="pool2")(x)
     x = layers.Flatten(name="flatten")(x)
     x = dense(settings, 512, "relu", weights(3), "dense1")(x)
-    x = layers.Dropout(0.5, seed=1000 * settings.seed, name="dropout")(x)
+    x = dropout(0.5, seed=1000 * settings.seed, name="dropout")(x)
     outputs = dense(settings, 10, None, weights(4), "logits")(x)
     return TwoPartObjective(inputs, outputs, name="tutorial_cnn")
 
@@ -145,13 +148,23 @@ class TwoPartObjective(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Mean cross-entropy of the batch plus the regularizers' terms."""
+        cross_entropy, l2 = self.parts(y, y_pred)
+        self.cross_entropy.update_state(cross_entropy)
+        self.l2.update_state(l2)
+        return cross_entropy + l2
+
+    def parts(self, y, y_pred):
+        """Cross-entropy and L2 term.
+
+        On each of several devices, its share of them: the sum over all devices is the mean over the
+        whole batch, and one L2 term.
+        """
         cross_entropy = tf.reduce_mean(
             tf.nn.sparse_softmax_cross_entropy_with_logits(y, tf.cast(y_pred, tf.float32))
         )
         l2 = tf.add_n(self.losses) if self.losses else tf.zeros_like(cross_entropy)
-        self.cross_entropy.update_state(cross_entropy)
-        self.l2.update_state(l2)
-        return cross_entropy + l2
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        return cross_entropy / replicas, l2 / replicas
 
 
 def compile_network(network, settings, train_size):

@@ -1,8 +1,15 @@
-"""Hypothesis settings: JAX compiles for each shape and each branch, so it gets fewer examples."""
+"""Hypothesis settings: JAX compiles for each shape and each branch, so it gets fewer examples.
+
+And JAX shows the CPU as two devices, for what is spread over several.
+"""
+
+import os
 
 import keras
 from hypothesis import settings
 
+if keras.backend.backend() == "jax":  # read when JAX is first asked for a device
+    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
 settings.register_profile("compiled", deadline=None, max_examples=8)
 settings.register_profile("eager", deadline=None, max_examples=40)
 settings.load_profile("compiled" if keras.backend.backend() == "jax" else "eager")

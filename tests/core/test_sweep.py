@@ -223,7 +223,7 @@ class Interruption(Exception):
 
 
 def test_a_resumed_sweep_ends_with_the_same_bits(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweep._Clock, "rang", lambda clock: True)
+    monkeypatch.setattr(sweep.Clock, "rang", lambda clock: True)
     path = tmp_path / "sweep.npz"
 
     def run(checkpoint=None, progress=None):
@@ -270,6 +270,60 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(tmp_path):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"is damaged \(.*\); remove it to start again"):
             run()
+
+
+# Devices ----------------------------------------------------------------------------------------
+
+# JAX has two of them in these tests; elsewhere both parts are trained on one.
+DEVICES = ["cpu:0", "cpu:1" if keras.backend.backend() == "jax" else "cpu:0"]
+
+
+def test_devices_share_the_configurations(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep.Clock, "rang", lambda clock: True)
+    monkeypatch.setattr(sweep, "RECOMPILATION", 0)  # what diverges leaves two to be shared anew
+    path, rates = tmp_path / "sweep.npz", np.array([0.01, 1e25, 0.05])
+
+    def run(devices, checkpoint=None, progress=None):
+        arguments = X, Y, start_of(4, 1), keras.optimizers.SGD(momentum=0.5), rates, [2, 30]
+        return sweep_linear_networks(
+            *arguments, checkpoint=checkpoint, progress=progress, devices=devices
+        )
+
+    def interrupt(steps):
+        calls.append(steps)
+        if len(calls) == 2:  # after two iterations are on disk
+            raise Interruption
+
+    whole = run(None)
+    assert whole.diverged.tolist() == [False, True, False]
+    for before, after in ((DEVICES, None), (None, [*DEVICES, "cpu:0"])):
+        calls = []
+        with pytest.raises(Interruption):
+            run(before, path, interrupt)
+        shared = run(after, path, calls.append)
+        assert calls == [2, 28, 28]
+        np.testing.assert_array_equal(shared.steps, whole.steps)
+        np.testing.assert_allclose(shared.losses, whole.losses, rtol=1e-5)
+        for a, b in zip(shared.factors, whole.factors, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+        path.unlink()
+
+
+def test_each_part_is_on_its_device():
+    made = sweep._Sweep(X, Y, start_of(4, 1), "adam", RATES, [3], 2, "float32", DEVICES)
+    together = made._trainer()
+    together.advance(0, 3)
+    assert together.steps().tolist() == [3, 3, 3]
+    for name, trainer, count in zip(DEVICES, together.trainers, (2, 1), strict=True):
+        assert len(trainer.steps()) == count
+        for tensor in keras.tree.flatten(trainer.carry):
+            assert str(tensor.device).lower().endswith(name)
+
+
+@pytest.mark.parametrize("devices", [[], ["cpu:0", "cpu:7"], ["cpu:0", "nonsense"], [None], "cpu"])
+def test_devices_that_are_not_there_are_refused(devices):
+    with pytest.raises(ValueError, match=r"must be a list of devices that the backend has.*found:"):
+        sweep_linear_networks(X, Y, start_of(4, 1), "sgd", RATES, [1], devices=devices)
 
 
 # Refusals ---------------------------------------------------------------------------------------
