@@ -19,6 +19,7 @@ Shape: TypeAlias = tuple[int | None, ...]  # None where a size is not known
 Sizes: TypeAlias = tuple[int, ...]  # `(s0, …, sN)` of a chain of factors
 
 Width: TypeAlias = int | list[int] | tuple[int, ...] | None  # see `FactoredLinear`
+Precision: TypeAlias = Literal["float32", "float64"]
 Factorization: TypeAlias = Literal["balanced", "independent", "identity"]
 
 Config: TypeAlias = dict[str, Any]  # of a layer, a loss or an optimizer, serializable
