@@ -1,8 +1,10 @@
 """A callback that shows what overparameterization does while a model trains."""
 
+import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict
 
 import keras
 import numpy as np
@@ -23,6 +25,7 @@ from keras_overparam.factorization import chain_product
 from keras_overparam.layers.factored_kernel import FactoredKernel
 from keras_overparam.layers.holding import all_layers
 from keras_overparam.optimizers import EndToEnd
+from keras_overparam.typing import Array, Float64Array
 
 DESCRIPTIONS = {
     "norm": "Frobenius norm ‖K‖ of the end-to-end kernel `K = A1 @ … @ AN`.",
@@ -65,12 +68,25 @@ DESCRIPTIONS = {
 SHOWN_BELOW = float(np.finfo("float32").max)  # TensorBoard keeps numbers in float32
 
 
+# By name: floats, but for `singular_values`. A union would have every reader check which it is.
+Quantities: TypeAlias = dict[str, Any]
+Hyperparameters: TypeAlias = Mapping[str, float | bool | str]
+Logs: TypeAlias = Mapping[str, float] | None  # what Keras hands to callbacks
+
+
+class Moment(TypedDict):
+    """What was measured at a step, by the layers' names."""
+
+    step: int
+    layers: dict[str, Quantities]
+
+
 class Watched(NamedTuple):
     """A kernel to look at: name, variables that its matrix is a product of, depth of the rule."""
 
     name: str
     kind: str
-    variables: list
+    variables: list[keras.Variable]
     depth: int
 
 
@@ -129,7 +145,14 @@ class FactorMonitor(keras.callbacks.Callback):
         Arora, Cohen & Hazan 2018, Theorem 1 and Claims 1 and 2.
     """
 
-    def __init__(self, log_dir="logs", update_freq=200, layers=None, largest=5, hparams=None):
+    def __init__(
+        self,
+        log_dir: str | os.PathLike[str] | None = "logs",
+        update_freq: int | Literal["epoch"] = 200,
+        layers: str | None = None,
+        largest: int = 5,
+        hparams: Hyperparameters | None = None,
+    ) -> None:
         super().__init__()
         if update_freq != "epoch":
             update_freq = positive_integer("update_freq", update_freq)
@@ -138,10 +161,10 @@ class FactorMonitor(keras.callbacks.Callback):
         self.layers = layers
         self.largest = positive_integer("largest", largest)
         self.hparams = hparams
-        self.history = []
-        self._log = None
+        self.history: list[Moment] = []
+        self._log: EventLog | None = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         """Find the kernels, and begin the log."""
         model = self.model
         self._watched = watched_kernels(model, self.layers)
@@ -153,23 +176,23 @@ class FactorMonitor(keras.callbacks.Callback):
             )
         self._base = self._step = int(ops.convert_to_numpy(model.optimizer.iterations))
         self._next = self._base if self.update_freq == "epoch" else self._next_multiple(self._base)
-        self._before = None
+        self._before: list[list[Float64Array]] | None = None
         if self.log_dir is not None and self._log is None:
             self._log = EventLog(self.log_dir / "factors")
-            self._describe()
+            self._describe(self._log)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Count steps from here."""
         self._base = self._step
         if self.update_freq == "epoch":
             self._next = self._step
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         """Remember the factors before a step that is to be measured."""
         if self._base + batch >= self._next:
             self._before = self._values()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Measure the step."""
         if self._before is not None:
             self._measure(self._step, self._before, self._values())
@@ -177,25 +200,25 @@ class FactorMonitor(keras.callbacks.Callback):
             self._next = self._next_multiple(self._base + batch + 1)
         self._step = self._base + batch + 1
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Write the epoch's metrics, for the dashboard that compares runs."""
         if self._log is not None and self.hparams:
             for name, value in (logs or {}).items():
                 self._log.scalar(f"metrics/{name}", float(value), self._step)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs = None) -> None:
         """Measure where training ended."""
         if not self.history or self.history[-1]["step"] != self._step:
             self._measure(self._step, self._values())
         elif self._log is not None:
             self._log.flush()
 
-    def _next_multiple(self, step):
+    def _next_multiple(self, step: int) -> float:
         if self.update_freq == "epoch":
             return float("inf")
         return -(-step // self.update_freq) * self.update_freq
 
-    def _values(self):
+    def _values(self) -> list[list[Float64Array]]:
         """The variables' values, in float64 copies: buffers may be given away by the next step."""
         self.model  # noqa: B018 (on JAX, brings the variables up to date)
         return [
@@ -206,8 +229,13 @@ class FactorMonitor(keras.callbacks.Callback):
             for watched in self._watched
         ]
 
-    def _measure(self, step, before, after=None):
-        found = {}
+    def _measure(
+        self,
+        step: int,
+        before: list[list[Float64Array]],
+        after: list[list[Float64Array]] | None = None,
+    ) -> None:
+        found: dict[str, Quantities] = {}
         for index, watched in enumerate(self._watched):
             if all(np.isfinite(value).all() for value in before[index]):
                 later = after[index] if after else None
@@ -215,31 +243,31 @@ class FactorMonitor(keras.callbacks.Callback):
         self.history.append({"step": step, "layers": found})
         if self._log is not None:
             for name, quantities in found.items():
-                self._write(name, quantities, step)
+                self._write(self._log, name, quantities, step)
             self._log.flush()
 
-    def _write(self, name, quantities, step):
+    def _write(self, log: EventLog, name: str, quantities: Quantities, step: int) -> None:
         for quantity, value in quantities.items():
             if not np.max(value) <= SHOWN_BELOW:
                 continue
             if quantity == "singular_values":
                 text = DESCRIPTIONS[quantity]
-                self._log.histogram(f"{name}/{quantity}", value, step, text)
+                log.histogram(f"{name}/{quantity}", value, step, text)
                 for rank, one in enumerate(value[: self.largest], start=1):
                     text = DESCRIPTIONS["singular_value"]
-                    self._log.scalar(f"{name}/singular_value/{rank}", one, step, text)
+                    log.scalar(f"{name}/singular_value/{rank}", one, step, text)
             else:
-                self._log.scalar(f"{name}/{quantity}", value, step, DESCRIPTIONS[quantity])
+                log.scalar(f"{name}/{quantity}", value, step, DESCRIPTIONS[quantity])
 
-    def _describe(self):
+    def _describe(self, log: EventLog) -> None:
         """What explains the dashboard: a text, charts by what they show, hyperparameters."""
-        self._log.text("about", about(self._watched, self.model.optimizer, self.hparams))
-        self._log.charts(charts(self._watched))
+        log.text("about", about(self._watched, self.model.optimizer, self.hparams))
+        log.charts(charts(self._watched))
         if self.hparams:
-            self._log.hparams(self.hparams)
+            log.hparams(self.hparams)
 
 
-def watched_kernels(model, layers=None):
+def watched_kernels(model: keras.Model, layers: str | None = None) -> list[Watched]:
     """The kernels of a model that are factored, or trained by the rule.
 
     Args:
@@ -250,7 +278,7 @@ def watched_kernels(model, layers=None):
         List of `Watched`; empty if there are none.
     """
 
-    def name_of(path):
+    def name_of(path: str) -> str:
         return path.removeprefix(f"{model.name}/").replace("/", ".")
 
     found = [
@@ -268,7 +296,9 @@ def watched_kernels(model, layers=None):
     return [watched for watched in found if layers is None or re.search(layers, watched.name)]
 
 
-def measured(factors, depth, later=None):
+def measured(
+    factors: Sequence[Array], depth: int, later: Sequence[Array] | None = None
+) -> Quantities:
     """All quantities of a kernel, by name.
 
     Args:
@@ -284,7 +314,7 @@ def measured(factors, depth, later=None):
     singular = vectors[1]
     smallest, largest = preconditioner_extremes(singular, kernel.shape, depth)
     norm = float(np.linalg.norm(kernel))
-    found = {
+    found: Quantities = {
         "norm": norm,
         "singular_values": singular,
         "effective_rank": effective_rank(singular),
@@ -307,7 +337,7 @@ def measured(factors, depth, later=None):
     return found
 
 
-def charts(watched):
+def charts(watched: Sequence[Watched]) -> dict[str, dict[str, list[str]]]:
     """The charts of the dashboard "Custom scalars".
 
     Args:
@@ -317,7 +347,7 @@ def charts(watched):
         Dictionary `{category: {chart: [regular expressions of tags]}}`.
     """
 
-    def tags(kernels, quantity):
+    def tags(kernels: Sequence[Watched], quantity: str) -> list[str]:
         return [f"^{re.escape(kernel.name)}/{quantity}$" for kernel in kernels]
 
     factored = [one for one in watched if len(one.variables) > 1]
@@ -354,7 +384,11 @@ def charts(watched):
     }
 
 
-def about(watched, optimizer, hparams=None):
+def about(
+    watched: Sequence[Watched],
+    optimizer: keras.optimizers.Optimizer,
+    hparams: Hyperparameters | None = None,
+) -> str:
     """What the run is, in Markdown: the kernels shown, the optimizer, the hyperparameters."""
     lines = [
         "Products of matrices, and how they train. Scalars are grouped by layer; the dashboard "
@@ -366,13 +400,13 @@ def about(watched, optimizer, hparams=None):
     for one in watched:
         sizes = " · ".join("×".join(map(str, variable.shape)) for variable in one.variables)
         lines.append(f"| {one.name} | {one.kind} | {one.depth} | {sizes} |")
-    settings = dict(optimizer.get_config()) | (hparams or {})
+    settings = {**optimizer.get_config(), **(hparams or {})}
     lines += ["", f"Optimizer: {type(optimizer).__name__}", "", "| setting | value |", "|---|---|"]
     lines += [f"| {name} | {_in_words(v)} |" for name, v in settings.items() if v is not None]
     return "\n".join(lines)
 
 
-def _in_words(value):
+def _in_words(value: object) -> str:
     """A setting as a text; of a serialized object, its class and arguments."""
     if not (isinstance(value, dict) and "class_name" in value):
         return str(value)

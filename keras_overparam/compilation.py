@@ -1,9 +1,14 @@
 """Compiling a function on Keras's backend: the one thing that `keras.ops` has no word for."""
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import keras
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 
-def compiled(function):
+
+def compiled(function: Function) -> Function:
     """A function of tensors, compiled by XLA on TensorFlow and JAX, as it is on PyTorch.
 
     Args:

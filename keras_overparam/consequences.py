@@ -5,25 +5,28 @@ warm-up); no regularizer of the kernel has the same effect (Section 6); and L2 o
 on the kernel as a regularizer of its singular values.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
 import numpy as np
+import numpy.typing as npt
 from keras import ops
 
 from keras_overparam.checks import positive_integer
 from keras_overparam.end_to_end import end_to_end_gradient
+from keras_overparam.typing import Float64Array, Tensor
 
 
 class GradientMemory(NamedTuple):
     """Coefficients of a trajectory in its own past gradients, see `gradient_memory`."""
 
-    step_sizes: object
-    weights: object
-    start_weights: object
+    step_sizes: Tensor
+    weights: Tensor
+    start_weights: Tensor
 
 
-def gradient_memory(scalars, slopes, learning_rate):
+def gradient_memory(scalars: Tensor, slopes: Tensor, learning_rate: float) -> GradientMemory:
     """Gradient descent over a vector times a scalar, as adaptive steps with memory.
 
     Write `w = w₁ ω₂`, and let gradient descent of rate η train the vector `w₁` and the scalar `ω₂`.
@@ -73,7 +76,7 @@ def gradient_memory(scalars, slopes, learning_rate):
     return GradientMemory(step_sizes, -pulled[:, 1:] * step_sizes, pulled[:, 0])
 
 
-def trajectory_from_memory(start, gradients, memory):
+def trajectory_from_memory(start: Tensor, gradients: Tensor, memory: GradientMemory) -> Tensor:
     """The trajectory that a memory of gradients stands for.
 
     Args:
@@ -99,7 +102,7 @@ def trajectory_from_memory(start, gradients, memory):
     return ops.concatenate([start[None], start - ops.cumsum(steps, axis=0)])
 
 
-def induced_regularizer(kernel, depth):
+def induced_regularizer(kernel: Tensor, depth: int) -> Tensor:
     """Smallest sum of squared factors of a kernel, `N Σ_r σ_r^{2/N}`.
 
     The sum `Σ_j ‖A_j‖²` of squared Frobenius norms, over all factorizations `K = A1 @ … @ AN` of
@@ -144,7 +147,14 @@ def induced_regularizer(kernel, depth):
     return depth * ops.sum(powers, axis=-1)
 
 
-def loop_integral(gradient, direction, inner, outer, depth, nodes=64):
+def loop_integral(
+    gradient: Callable[[Float64Array], Tensor],
+    direction: npt.ArrayLike,
+    inner: float,
+    outer: float,
+    depth: int,
+    nodes: int = 64,
+) -> Tensor:
     """Line integral of the preconditioned gradient field along the paper's closed path.
 
     The field is `F(w) = ‖w‖^{2−2/N} (∇L(w) + (N−1) Pr_w ∇L(w))`. Were it the gradient of a
@@ -185,7 +195,7 @@ def loop_integral(gradient, direction, inner, outer, depth, nodes=64):
     return ops.sum(field * ops.cast(tangents, field.dtype))
 
 
-def constant_gradient_loop_integral(slope, inner, outer, depth):
+def constant_gradient_loop_integral(slope: float, inner: float, outer: float, depth: int) -> float:
     """Closed form of `loop_integral` for a loss of constant gradient `g`.
 
     With `p = 3 − 2/N`: `2 ⟨g, e⟩ (R^p − r^p) (N − 1)(N − 2) / (3N − 2)`. It is what the integral
@@ -212,7 +222,9 @@ def constant_gradient_loop_integral(slope, inner, outer, depth):
     return 2 * slope * (outer**power - inner**power) * share
 
 
-def _closed_path(direction, inner, outer, nodes):
+def _closed_path(
+    direction: Float64Array, inner: float, outer: float, nodes: int
+) -> tuple[Float64Array, Float64Array]:
     """Points `(4·nodes, d)` of the path and, as large as their quadrature weights, tangents."""
     along = direction / np.linalg.norm(direction)
     across = np.eye(len(along))[np.argmin(np.abs(along))]

@@ -4,6 +4,8 @@ import collections
 import contextlib
 import re
 import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, NoReturn, TypeAlias, TypeVar
 
 import keras
 import numpy as np
@@ -22,6 +24,13 @@ from keras_overparam.layers import (
     FactoredMultiHeadAttention,
 )
 from keras_overparam.layers.holding import all_layers, replace_held
+from keras_overparam.typing import Array, Config, Shape, Tensor, Width
+
+Layer: TypeAlias = keras.layers.Layer
+Choice: TypeAlias = type[Layer] | str | Callable[[Layer], bool]
+Pair: TypeAlias = tuple[Layer, Layer]  # a layer, and its copy or conversion
+# A model keeps its class. A layer alone changes it, which types could say only if Keras had any.
+Model = TypeVar("Model", bound=Layer)
 
 FACTORED = {
     layer.stock: layer
@@ -39,8 +48,13 @@ CANCELLING_ABOVE = 1e3  # product of the factors' norms over the norm of the pro
 
 
 def overparameterize(
-    model, depth=2, width=None, layers=None, factorization="balanced", report=None
-):
+    model: Model,
+    depth: int = 2,
+    width: Width = None,
+    layers: Choice | Sequence[Choice] | None = None,
+    factorization: Literal["balanced", "identity"] = "balanced",
+    report: Callable[[str], object] | None = None,
+) -> Model:
     """A new model that computes the same, with factored kernels in the chosen layers.
 
     Trained kernels are split into balanced factors, so that gradient descent on the new model
@@ -100,7 +114,7 @@ def overparameterize(
     by_user = _chooser(layers)
     own = {"depth": depth, "width": width, "factorization": factorization}
 
-    def chosen(layer):
+    def chosen(layer: Layer) -> bool:
         if type(layer) is keras.layers.MultiHeadAttention:  # as a whole, or what is within it
             return by_user(layer) or all(map(chosen, _projections(layer)))
         return type(layer) in FACTORED and by_user(layer)
@@ -116,7 +130,7 @@ def overparameterize(
     return new
 
 
-def collapse(model, report=None):
+def collapse(model: Model, report: Callable[[str], object] | None = None) -> Model:
     """A new model with stock Keras layers in place of factored ones, which computes the same.
 
     Products are multiplied in float64. The new model has as many parameters as before it was
@@ -146,13 +160,13 @@ def collapse(model, report=None):
     (68, 36)
     """
 
-    def chosen(layer):
+    def chosen(layer: Layer) -> bool:
         return isinstance(layer, (FactoredKernel, FactoredMultiHeadAttention))
 
     return _convert(model, _Copier(chosen, _collapsed), report)
 
 
-def _chooser(layers):
+def _chooser(layers: Choice | Sequence[Choice] | None) -> Callable[[Layer], bool]:
     """A function from a layer to whether it is chosen."""
     if layers is None:
         return lambda _: True
@@ -171,7 +185,7 @@ def _chooser(layers):
     )
 
 
-def _factored(layer, own):
+def _factored(layer: Layer, own: Config) -> Layer:
     """The factored layer that computes what a stock layer does; `own` are its other arguments."""
     kernels = _projections(layer) or [layer]
     if any(
@@ -195,19 +209,19 @@ def _factored(layer, own):
     return factored
 
 
-def _projections(layer):
+def _projections(layer: Layer) -> list[keras.layers.EinsumDense]:
     """The layers of an attention layer, stock or factored, that have kernels; else none."""
     if not isinstance(layer, keras.layers.MultiHeadAttention):
         return []
     return [inner for inner in layer._layers if isinstance(inner, keras.layers.EinsumDense)]
 
 
-def _with_kernels(old, new):
+def _with_kernels(old: Layer, new: Layer) -> Iterator[Pair]:
     """The pairs of layers with kernels in a layer and its conversion: themselves, if not within."""
     return zip(_projections(old) or [old], _projections(new) or [new], strict=True)
 
 
-def _take_kernel(factored, layer):
+def _take_kernel(factored: FactoredKernel, layer: Layer) -> None:
     """Give a factored layer the kernel and the bias of a stock one."""
     kernel = _values(layer.kernel).astype("float64")
     factored.set_kernel(kernel)
@@ -225,12 +239,12 @@ def _take_kernel(factored, layer):
             )
 
 
-def _values(variable):
+def _values(variable: Tensor) -> Array:
     """A copy: on JAX a variable given to another would share its buffer, which training frees."""
     return np.array(ops.convert_to_numpy(variable))
 
 
-def _collapsed(layer):
+def _collapsed(layer: FactoredKernel | FactoredMultiHeadAttention) -> Layer:
     """The stock layer that computes what a factored layer does."""
     with _name_scopes(layer):
         plain = layer.collapse()
@@ -247,7 +261,7 @@ def _collapsed(layer):
     return plain
 
 
-def _convert(model, copier, report):
+def _convert(model: Layer, copier: "_Copier", report: Callable[[str], object] | None) -> Layer:
     if not isinstance(model, keras.layers.Layer):
         raise ValueError(f"`model` must be a Keras model or layer. Received: {type(model)}")
     if not model.built:
@@ -271,15 +285,17 @@ class _Copier:
         replaced: list of pairs (original, converted).
     """
 
-    def __init__(self, chosen, converted):
+    def __init__(
+        self, chosen: Callable[[Layer], bool], converted: Callable[[Layer], Layer]
+    ) -> None:
         self.chosen = chosen
         self.converted = converted
-        self.copies = {}  # by identity: what is shared stays shared
-        self.shared = set()  # identities of the layers that several layers hold
-        self.pairs = []  # outer layers before inner ones
-        self.replaced = []
+        self.copies: dict[int, Layer] = {}  # by identity: what is shared stays shared
+        self.shared: set[int] = set()  # identities of the layers that several layers hold
+        self.pairs: list[Pair] = []  # outer layers before inner ones
+        self.replaced: list[Pair] = []
 
-    def copy_all(self, model):
+    def copy_all(self, model: Layer) -> Layer:
         """Copy of a model, trainable where the model is."""
         held = [inner for holder in all_layers(model) for inner in map(id, holder._layers)]
         self.shared = {inner for inner, count in collections.Counter(held).items() if count > 1}
@@ -288,7 +304,7 @@ class _Copier:
             copied.trainable = original.trainable
         return copy
 
-    def copy(self, layer):
+    def copy(self, layer: Layer) -> Layer:
         """Copy of one layer, the same one for the same layer."""
         if not isinstance(layer, keras.layers.Layer):  # an operation of a functional model
             return type(layer).from_config(layer.get_config())
@@ -307,7 +323,7 @@ class _Copier:
             self.pairs.insert(place, (layer, copy))
         return self.copies[id(layer)]
 
-    def _graph(self, model):
+    def _graph(self, model: keras.Model) -> keras.Model:
         """Copy of a sequential or functional model, made by calling copies of its layers."""
         if isinstance(model, keras.Sequential):
             return keras.models.clone_model(model, clone_function=self.copy)
@@ -329,7 +345,7 @@ class _Copier:
             )
         return copy
 
-    def _composite(self, layer):
+    def _composite(self, layer: Layer) -> Layer:
         """Copy of a layer from its configuration, in which the layers that it holds are replaced.
 
         A layer that changes nowhere is taken as it is rebuilt.
@@ -350,7 +366,7 @@ class _Copier:
                 copy.get_config = _Untold(copy.name, [inner.name for inner, _ in changing])
         return copy
 
-    def _changes(self, layer):
+    def _changes(self, layer: Layer) -> bool:
         """Whether a layer contains something that is converted, or that others hold too."""
         return any(
             id(inner) in self.shared or (inner.built and self.chosen(inner))
@@ -361,11 +377,11 @@ class _Copier:
 class _Untold:
     """In place of a `get_config` that would describe another layer, and saving lose the factors."""
 
-    def __init__(self, name, factored):
+    def __init__(self, name: str, factored: list[str]) -> None:
         self.name = name
         self.factored = factored
 
-    def __call__(self):
+    def __call__(self) -> NoReturn:
         raise ValueError(
             f"The layer {self.name!r} makes {', '.join(map(repr, self.factored))} itself, so its "
             "configuration cannot say that they are factored. Save the model's weights "
@@ -375,7 +391,7 @@ class _Untold:
 
 
 @contextlib.contextmanager
-def _uncompiled(model):
+def _uncompiled(model: keras.Model) -> Iterator[None]:
     """Keeps Keras from compiling a clone: from a configuration, which a lambda does not have."""
     compiled, model.compiled = model.compiled, False
     try:
@@ -384,14 +400,14 @@ def _uncompiled(model):
         model.compiled = compiled
 
 
-def _is_graph(layer):
+def _is_graph(layer: Layer) -> bool:
     """Whether a model is sequential or functional: made of calls of layers that can be redone."""
     return isinstance(layer, keras.Sequential) or (
         isinstance(layer, keras.Model) and hasattr(layer, "operations")
     )
 
 
-def _rebuilt(layer):
+def _rebuilt(layer: Layer) -> Layer:
     """A layer from the configuration of another, with weights of its own."""
     try:
         copy = type(layer).from_config(type(layer).get_config(layer))
@@ -422,7 +438,7 @@ def _rebuilt(layer):
 
 
 @contextlib.contextmanager
-def _name_scopes(layer):
+def _name_scopes(layer: Layer) -> Iterator[None]:
     """Scopes in which a layer of the same name gives its variables the paths of this one's."""
     names = (layer.path or layer.name).split("/")
     opens_its_own = not getattr(layer.build, "_is_default", False)
@@ -432,14 +448,14 @@ def _name_scopes(layer):
         yield
 
 
-def _rename(layer, copy):
+def _rename(layer: Layer, copy: Layer) -> None:
     """Give the layers that a layer's constructor makes the names of those it made before."""
     copy.name = layer.name
     for inner, rebuilt in zip(layer._layers, copy._layers, strict=False):
         _rename(inner, rebuilt)
 
 
-def _is_told_by_its_configuration(layer):
+def _is_told_by_its_configuration(layer: Layer) -> bool:
     """Whether a layer made from its configuration has the weights of this one."""
     try:
         again = type(layer).from_config(layer.get_config())
@@ -451,7 +467,7 @@ def _is_told_by_its_configuration(layer):
     return [w.shape for w in again.weights] == [w.shape for w in layer.weights]
 
 
-def _table(replaced, difference):
+def _table(replaced: list[Pair], difference: float | None) -> str:
     """The converted layers as a text."""
     lines = [("layer", "from", "to", "kernel", "factors", "parameters")]
     for old, new in (pair for layers in replaced for pair in _with_kernels(*layers)):
@@ -478,7 +494,7 @@ def _table(replaced, difference):
     return "\n".join([*rows, last])
 
 
-def _largest_difference(model, new):
+def _largest_difference(model: Layer, new: Layer) -> float | None:
     """Largest difference of the outputs for random inputs, over the largest output; or `None`."""
     try:
         inputs = _random_inputs(model)
@@ -493,14 +509,14 @@ def _largest_difference(model, new):
     return float(difference / largest) if largest else float(difference)
 
 
-def _random_inputs(model):
+def _random_inputs(model: Layer) -> Tensor:
     rng = np.random.default_rng(0)
 
-    def sample(shape, dtype="float32"):
-        shape = [2 if index == 0 else size or 32 for index, size in enumerate(shape)]
+    def sample(shape: Shape, dtype: str = "float32") -> Array:
+        sizes = [2 if index == 0 else size or 32 for index, size in enumerate(shape)]
         if "int" in dtype:
-            return rng.integers(0, 2, shape).astype(dtype)
-        return rng.standard_normal(shape).astype(dtype)
+            return rng.integers(0, 2, sizes).astype(dtype)
+        return rng.standard_normal(sizes).astype(dtype)
 
     if _is_graph(model):
         return keras.tree.map_structure(lambda x: sample(x.shape, x.dtype), model.input)

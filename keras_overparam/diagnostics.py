@@ -3,15 +3,22 @@
 Plain NumPy, in float64: these are for looking at a few moments of a training, not for training.
 """
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
 import numpy as np
+import numpy.typing as npt
 
 from keras_overparam.checks import positive_integer
 from keras_overparam.factorization import balancedness_gap, chain_product
+from keras_overparam.typing import Array, Float64Array
 
 RESOLUTION = 1e-8  # of singular values found through squares, relative to the largest
 
+SingularVectors: TypeAlias = tuple[Float64Array, Float64Array, Float64Array]  # U, σ, V
 
-def singular_vectors(kernel):
+
+def singular_vectors(kernel: Array) -> SingularVectors:
     """Singular values and vectors, from the eigenvectors of the smaller side's squares.
 
     Several times cheaper than a singular value decomposition. Values below 1e-8 of the largest are
@@ -37,7 +44,7 @@ def singular_vectors(kernel):
     return left[:, order], np.where(resolved, singular, 0.0)[order], (right * resolved)[:, order]
 
 
-def effective_rank(singular_values):
+def effective_rank(singular_values: npt.ArrayLike) -> float:
     """The exponential of the entropy of the singular values as shares of their sum.
 
     Between 1 (one value is not zero) and their number (all are equal); 0 for a zero kernel.
@@ -60,7 +67,9 @@ def effective_rank(singular_values):
     return float(np.exp(-np.sum(shares * np.log(shares)))) if len(values) else 0.0
 
 
-def preconditioner_extremes(singular_values, shape, depth):
+def preconditioner_extremes(
+    singular_values: npt.ArrayLike, shape: tuple[int, ...], depth: int
+) -> tuple[float, float]:
     """Smallest and largest eigenvalue of the end-to-end rule's preconditioner.
 
     The eigenvalues are `Σ_j σ_r^{2(N−j)/N} σ_s^{2(j−1)/N}` over pairs of singular values, with
@@ -90,7 +99,7 @@ def preconditioner_extremes(singular_values, shape, depth):
     return float(smallest), float(depth * powers.max())
 
 
-def first_order_change(factors, changes):
+def first_order_change(factors: Sequence[Array], changes: Sequence[Array]) -> Array:
     """How the product moves with its factors, to first order.
 
     Args:
@@ -100,12 +109,15 @@ def first_order_change(factors, changes):
     Returns:
         NumPy array `Σ_j A1 … A[j−1] ΔAj A[j+1] … AN`.
     """
-    return sum(
+    terms = [
         chain_product([*factors[:j], change, *factors[j + 1 :]]) for j, change in enumerate(changes)
-    )
+    ]
+    return np.sum(terms, axis=0)
 
 
-def rule_change(factors, changes, vectors=None):
+def rule_change(
+    factors: Sequence[Array], changes: Sequence[Array], vectors: SingularVectors | None = None
+) -> Array:
     """The change of the product by the end-to-end rule, for the gradient that the factors' tell of.
 
     Gradient descent changes the factors by `ΔAj = (A1 … A[j−1])ᵀ Ĝ (A[j+1] … AN)ᵀ`, with
@@ -153,7 +165,7 @@ def rule_change(factors, changes, vectors=None):
     return change
 
 
-def _inner(depth, singular, from_left, from_right):
+def _inner(depth: int, singular: Array, from_left: Array, from_right: Array) -> Array:
     """The rule's terms 1 < j < N between singular vectors, from `Σ Uᵀ Ĝ V` and `Uᵀ Ĝ V Σ`."""
     rows, columns = singular[:, None], singular[None, :]
     total = np.zeros_like(from_left)
@@ -166,7 +178,7 @@ def _inner(depth, singular, from_left, from_right):
     return total
 
 
-def agreement(actual, predicted):
+def agreement(actual: npt.ArrayLike, predicted: npt.ArrayLike) -> tuple[float, float]:
     """How far two changes agree: their cosine, and their relative distance.
 
     Args:
@@ -190,7 +202,7 @@ def agreement(actual, predicted):
     return float(cosine), float(np.linalg.norm(actual - predicted) / norms[1])
 
 
-def relative_balancedness_gap(factors):
+def relative_balancedness_gap(factors: Sequence[Array]) -> float:
     """The balancedness gap over the largest Frobenius norm of a factor's `Ajᵀ Aj`.
 
     Args:
@@ -210,7 +222,7 @@ def relative_balancedness_gap(factors):
     return float(balancedness_gap(factors)) / max(squares) if max(squares) > 0 else 0.0
 
 
-def momentum_share(kernel, change, depth):
+def momentum_share(kernel: npt.ArrayLike, change: npt.ArrayLike, depth: int) -> float:
     """Share of a step by the rule that is its momentum, for kernels of one output or one input.
 
     The rule's step is `‖k‖^{2−2/N} (g + (N−1) Pr_k g)`, so that of its part along the kernel the

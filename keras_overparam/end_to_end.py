@@ -10,13 +10,19 @@ are `(…, inputs, units)`; the paper writes `W = Kᵀ`, which only turns the or
 """
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_overparam.checks import positive_integer
+from keras_overparam.typing import Float64Array, Tensor
+
+Result = TypeVar("Result")
+Thin: TypeAlias = tuple[Tensor, Tensor]  # Y and Z of a gradient `G = Y Zᵀ` of low rank
+RootParts: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]  # of a `Root`, all but the scale
 
 # Where mixed singular vectors are told apart: in so many steps of that factor each, if there is a
 # singular value below that fraction of the largest.
@@ -41,9 +47,9 @@ class Spectrum(NamedTuple):
     r-th column of `left` and `v_s` the s-th column of `right`.
     """
 
-    eigenvalues: object
-    left: object
-    right: object
+    eigenvalues: Tensor
+    left: Tensor
+    right: Tensor
 
 
 class Preconditioner(NamedTuple):
@@ -62,10 +68,10 @@ class Preconditioner(NamedTuple):
         outer: M, of shape `(…, n, n)`.
     """
 
-    left: object
-    coefficients: object
-    right: object
-    outer: object
+    left: Tensor
+    coefficients: Tensor
+    right: Tensor
+    outer: Tensor
 
 
 class Root(NamedTuple):
@@ -79,14 +85,14 @@ class Root(NamedTuple):
         scale: c, the kernel's largest entry, of shape `(…, 1, 1)`.
     """
 
-    basis: object
-    rotated: object
-    diagonal: object
-    coupling: object
-    scale: object
+    basis: Tensor
+    rotated: Tensor
+    diagonal: Tensor
+    coupling: Tensor
+    scale: Tensor
 
 
-def end_to_end_gradient(kernel, gradient, depth):
+def end_to_end_gradient(kernel: Tensor, gradient: Tensor, depth: int) -> Tensor:
     """The preconditioned gradient `Σ_j [K Kᵀ]^{(N−j)/N} G [Kᵀ K]^{(j−1)/N}`.
 
     A matrix is decomposed on its smaller side only; a kernel of one output (or one input) needs no
@@ -133,7 +139,7 @@ def end_to_end_gradient(kernel, gradient, depth):
     return precondition(preconditioner(kernel, depth), gradient)
 
 
-def preconditioner(kernel, depth):
+def preconditioner(kernel: Tensor, depth: int) -> Preconditioner:
     """The rule's preconditioner at a kernel, which `precondition` applies to gradients.
 
     Args:
@@ -155,7 +161,7 @@ def preconditioner(kernel, depth):
     return Preconditioner(left, coefficients, right, outer)
 
 
-def precondition(preconditioner, gradient):
+def precondition(preconditioner: Preconditioner, gradient: Tensor) -> Tensor:
     """Apply a preconditioner to a gradient.
 
     Args:
@@ -171,7 +177,7 @@ def precondition(preconditioner, gradient):
     return ops.matmul(left, ranged) + ops.matmul(gradient, outer)
 
 
-def _decompose(kernel):
+def _decompose(kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Singular values and vectors `U, σ, V` of a kernel, through its Gram matrix.
 
     A Gram matrix squares the condition number: right singular vectors whose singular values are
@@ -188,10 +194,10 @@ def _decompose(kernel):
     return left * inverse, ops.squeeze(singular * scale, -2), right
 
 
-def _unmixed(kernel, left, right):
+def _unmixed(kernel: Tensor, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     """`K V` and `V`, the vectors of ever smaller singular values decomposed among themselves."""
 
-    def decomposed_again():
+    def decomposed_again() -> tuple[Tensor, Tensor]:
         products, vectors = left, right
         for level in range(1, UNMIXING_LEVELS + 1):
             vectors = _decompose_small(products, vectors, UNMIXING_FACTOR**level)
@@ -203,7 +209,7 @@ def _unmixed(kernel, left, right):
     return _cond(ops.any(mixed), decomposed_again, lambda: (left, right))
 
 
-def _decompose_small(left, right, below):
+def _decompose_small(left: Tensor, right: Tensor, below: float) -> Tensor:
     """Decompose the vectors whose singular values are below a fraction of the largest.
 
     The others are kept out by distinct negative numbers on the diagonal, coupled to nothing.
@@ -219,7 +225,7 @@ def _decompose_small(left, right, below):
     return ops.matmul(right, ops.linalg.eigh(matrix)[1])
 
 
-def tracked_root(kernel, basis, tolerance=0.0):
+def tracked_root(kernel: Tensor, basis: Tensor, tolerance: float = 0.0) -> Root:
     """The square root `(KᵀK)^{1/2}` in a basis of an earlier kernel's right singular vectors.
 
     In such a basis the Gram matrix of `K V` is nearly diagonal. With `S_rs = d_r + d_s`, and all
@@ -253,7 +259,7 @@ def tracked_root(kernel, basis, tolerance=0.0):
     return Root(*parts, scale)
 
 
-def decomposed_root(kernel):
+def decomposed_root(kernel: Tensor) -> Root:
     """The square root `(KᵀK)^{1/2}` in a basis of the kernel's own right singular vectors.
 
     An eigendecomposition of the Gram matrix mixes vectors of small singular values. Most of that is
@@ -270,32 +276,32 @@ def decomposed_root(kernel):
     return Root(*_root_anew(kernel / scale), scale)
 
 
-def _root_anew(kernel):
+def _root_anew(kernel: Tensor) -> RootParts:
     """Parts of a `Root` but for the scale, in a basis made from the kernel."""
     basis = ops.linalg.eigh(_gram(kernel))[1]
     parts, error = _root_in(kernel, basis)
 
-    def decomposed_again():
+    def decomposed_again() -> RootParts:
         vectors = _decompose_small(parts[1], basis, MIXED_IN_ROOT)
-        (*again, coupling), error = _root_in(kernel, vectors)
-        return *again, ops.where(ops.isfinite(error), coupling, 0)
+        (vectors, rotated, diagonal, coupling), error = _root_in(kernel, vectors)
+        return vectors, rotated, diagonal, ops.where(ops.isfinite(error), coupling, 0)
 
     trusted = ops.all(error <= _trusted_error(kernel))
     return _cond(trusted, lambda: parts, decomposed_again)
 
 
-def _root_in(kernel, basis):
+def _root_in(kernel: Tensor, basis: Tensor) -> tuple[RootParts, Tensor]:
     """Parts of a `Root` in a basis, and an estimate of their relative error."""
     rotated = ops.matmul(kernel, basis)
     diagonal, coupling, error = _root_nearly_diagonal(_gram(rotated))
     return (basis, rotated, diagonal, coupling), error
 
 
-def _trusted_error(kernel):
+def _trusted_error(kernel: Tensor) -> float:
     return TRUSTED_BELOW * _epsilon(kernel) ** 0.5
 
 
-def _root_nearly_diagonal(gram):
+def _root_nearly_diagonal(gram: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Root `diag(d) + D` of a nearly diagonal Gram matrix, and an estimate of its relative error.
 
     The error is infinite, or not a number, if the matrix is not that nearly diagonal.
@@ -314,7 +320,7 @@ def _root_nearly_diagonal(gram):
     return diagonal, first + change, ops.where(ratio >= CONVERGENT_BELOW, np.inf, error)
 
 
-def _resolved(singular):
+def _resolved(singular: Tensor) -> tuple[Tensor, Tensor]:
     """Singular values `(…, 1, n)`, zero below the arithmetic's resolution, and their inverses."""
     resolved = singular > 2 * _epsilon(singular) * _norm(singular, axis=-1)
     return ops.where(resolved, singular, 0), ops.where(
@@ -322,7 +328,7 @@ def _resolved(singular):
     )
 
 
-def solve_root(root, right):
+def solve_root(root: Root, right: Tensor) -> Tensor:
     """`(diag(d) + D)⁻¹ right` to second order in D; components at `d = 0` are zero."""
     inverse = _transpose(_resolved(root.diagonal)[1])
     found = start = inverse * right
@@ -331,7 +337,7 @@ def solve_root(root, right):
     return found
 
 
-def precondition_by_root(root, gradient):
+def precondition_by_root(root: Root, gradient: Tensor) -> Tensor:
     """The rule of depth 2, `(KKᵀ)^{1/2} G + G (KᵀK)^{1/2}`, by the root in its basis.
 
     With `H = diag(d) + D` and everything turned into the basis, it is `K H⁻¹ KᵀG + G H`.
@@ -349,7 +355,7 @@ def precondition_by_root(root, gradient):
     return ops.matmul(turned, root.scale * _transpose(root.basis))
 
 
-def precondition_thin_by_root(root, thin):
+def precondition_thin_by_root(root: Root, thin: Thin) -> Tensor:
     """The same for a gradient of low rank, without a product of full size.
 
     Args:
@@ -367,7 +373,7 @@ def precondition_thin_by_root(root, thin):
     return root.scale * _sum_of_products(left, _transpose(rows), columns, right)
 
 
-def polar_factors(root):
+def polar_factors(root: Root) -> tuple[Tensor, Tensor]:
     """Polar factors `P` and `H` of the kernel, `K = P H` with `H = (KᵀK)^{1/2}`.
 
     By them the rule of depth 2 is `K PᵀG + G H`.
@@ -384,7 +390,7 @@ def polar_factors(root):
     return polar, ops.matmul(matrix, root.scale * transposed)
 
 
-def precondition_by_polar(kernel, polar, root, gradient):
+def precondition_by_polar(kernel: Tensor, polar: Tensor, root: Tensor, gradient: Tensor) -> Tensor:
     """The rule of depth 2, `K PᵀG + G H`, by a kernel's polar factors.
 
     Args:
@@ -399,7 +405,7 @@ def precondition_by_polar(kernel, polar, root, gradient):
     return ops.matmul(kernel, _inner(polar, gradient)) + ops.matmul(gradient, root)
 
 
-def precondition_thin_by_polar(kernel, polar, root, thin):
+def precondition_thin_by_polar(kernel: Tensor, polar: Tensor, root: Tensor, thin: Thin) -> Tensor:
     """The same for a gradient of low rank, a pair `Y, Z` with `G = Y Zᵀ`."""
     columns, rows = thin
     left = ops.matmul(kernel, _inner(polar, columns))
@@ -407,7 +413,7 @@ def precondition_thin_by_polar(kernel, polar, root, thin):
     return _sum_of_products(left, _transpose(rows), columns, right)
 
 
-def thin_gradient(gradient, rank):
+def thin_gradient(gradient: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
     """A gradient as a product of two thin matrices, if its rank allows it.
 
     The gradient of a dense layer's kernel has at most the rank of the number of rows in its batch.
@@ -436,12 +442,12 @@ def thin_gradient(gradient, rank):
 
 
 @functools.cache
-def _random(rows, columns):
+def _random(rows: int, columns: int) -> Float64Array:
     """A fixed matrix of standard normal numbers."""
     return np.random.default_rng(0).standard_normal((rows, columns))
 
 
-def step_and_momentum(kernel, gradient, depth):
+def step_and_momentum(kernel: Tensor, gradient: Tensor, depth: int) -> tuple[Tensor, Tensor]:
     """The rule for one output (or one input): an adaptive step size and a momentum.
 
     The preconditioned gradient is `‖k‖^{2−2/N} (g + (N−1) Pr_k g)`: gradient descent whose step
@@ -485,7 +491,7 @@ def step_and_momentum(kernel, gradient, depth):
     return norm ** (2 - 2 / depth), (depth - 1) * along * direction
 
 
-def end_to_end_spectrum(kernel, depth):
+def end_to_end_spectrum(kernel: Tensor, depth: int) -> Spectrum:
     """Eigenvalues and eigenvectors of the rule's preconditioner at a kernel.
 
     The linear map `G ↦ Σ_j [K Kᵀ]^{(N−j)/N} G [Kᵀ K]^{(j−1)/N}` is symmetric and positive
@@ -522,7 +528,9 @@ def end_to_end_spectrum(kernel, depth):
     return Spectrum(eigenvalues, left, _transpose(right))
 
 
-def end_to_end_step(kernel, gradient, learning_rate, depth, weight_decay=0.0):
+def end_to_end_step(
+    kernel: Tensor, gradient: Tensor, learning_rate: float, depth: int, weight_decay: float = 0.0
+) -> Tensor:
     """One step of the rule, `K ← (1 − ηλN) K − η Σ_j [K Kᵀ]^{(N−j)/N} G [Kᵀ K]^{(j−1)/N}`.
 
     Gradient descent of step size η on balanced factors does the same up to terms of order η².
@@ -553,7 +561,7 @@ def end_to_end_step(kernel, gradient, learning_rate, depth, weight_decay=0.0):
     return (1 - learning_rate * weight_decay * depth) * kernel - learning_rate * update
 
 
-def unit_step_norm(depth):
+def unit_step_norm(depth: int) -> float:
     """Spectral norm at which the rule's largest eigenvalue is one, `N^{−N/(2N−2)}`.
 
     A start at this scale moves, in its leading direction, as fast as plain gradient descent; far
@@ -571,7 +579,7 @@ def unit_step_norm(depth):
     return depth ** (-depth / (2 * depth - 2))
 
 
-def _same_shape(kernel, gradient):
+def _same_shape(kernel: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
     kernel = _at_least_float32(kernel)
     gradient = ops.cast(ops.convert_to_tensor(gradient), kernel.dtype)
     if tuple(kernel.shape) != tuple(gradient.shape):
@@ -582,7 +590,7 @@ def _same_shape(kernel, gradient):
     return kernel, gradient
 
 
-def _cond(predicate, true, false):
+def _cond(predicate: Tensor, true: Callable[[], Result], false: Callable[[], Result]) -> Result:
     """`ops.cond`, but what is known is not compiled: JAX would do so at each call."""
     try:
         known = bool(predicate)
@@ -591,47 +599,47 @@ def _cond(predicate, true, false):
     return true() if known else false()
 
 
-def _at_least_float32(array):
+def _at_least_float32(array: Tensor) -> Tensor:
     tensor = ops.convert_to_tensor(array)
     wide = keras.backend.standardize_dtype(tensor.dtype) in ("float32", "float64")
     return tensor if wide else ops.cast(tensor, "float32")
 
 
-def _transpose(matrix):
+def _transpose(matrix: Tensor) -> Tensor:
     return ops.swapaxes(matrix, -1, -2)
 
 
-def _gram(matrix):
+def _gram(matrix: Tensor) -> Tensor:
     return _inner(matrix, matrix)
 
 
-def _inner(a, b):
+def _inner(a: Tensor, b: Tensor) -> Tensor:
     return ops.matmul(_transpose(a), b)
 
 
-def _sum_of_products(a, b, c, d):
+def _sum_of_products(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
     """`a b + c d` as one product."""
     return ops.matmul(ops.concatenate([a, c], axis=-1), ops.concatenate([b, d], axis=-2))
 
 
-def _epsilon(tensor):
+def _epsilon(tensor: Tensor) -> float:
     return float(np.finfo(keras.backend.standardize_dtype(tensor.dtype)).eps)
 
 
-def _largest_magnitude(matrix):
+def _largest_magnitude(matrix: Tensor) -> Tensor:
     """Largest absolute entry of each matrix, `(…, 1, 1)`; 1 for a matrix of zeros."""
     largest = ops.max(ops.abs(matrix), axis=(-2, -1), keepdims=True)
     return ops.where(largest > 0, largest, 1)
 
 
-def _norm(tensor, axis):
+def _norm(tensor: Tensor, axis: int | tuple[int, ...]) -> Tensor:
     """Euclidean norm over axes that are kept; neither overflows nor underflows on the way."""
     largest = ops.max(ops.abs(tensor), axis=axis, keepdims=True)
     scale = ops.where(largest > 0, largest, 1)
     return scale * ops.sqrt(ops.sum(ops.square(tensor / scale), axis=axis, keepdims=True))
 
 
-def _padded(values, size):
+def _padded(values: Tensor, size: int) -> Tensor:
     """Values followed by zeros, up to a size."""
     missing = [(0, 0)] * (len(values.shape) - 1) + [(0, size - values.shape[-1])]
     return ops.pad(values, missing)

@@ -5,7 +5,11 @@ import os
 import socket
 import time
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from keras_overparam.typing import Array
 
 _numbers = itertools.count()  # of the files of this process
 
@@ -24,7 +28,7 @@ class EventLog:
         ImportError: if `tensorboard` is not installed.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
         try:
             from tensorboard.compat.proto.event_pb2 import Event
         except ImportError as error:
@@ -37,25 +41,25 @@ class EventLog:
         self._failed = False
         self._events = [Event(wall_time=time.time(), file_version="brain.Event:2")]
 
-    def scalar(self, tag, value, step, description=None):
+    def scalar(self, tag: str, value: float, step: int, description: str | None = None) -> None:
         """A number; `description` is shown beside its chart, in Markdown."""
         from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 
         self._add(scalar_pb(tag, value, description), step)
 
-    def histogram(self, tag, values, step, description=None):
+    def histogram(self, tag: str, values: Array, step: int, description: str | None = None) -> None:
         """The distribution of an array's values."""
         from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 
         self._add(histogram_pb(tag, values, description=description), step)
 
-    def text(self, tag, markdown, step=0):
+    def text(self, tag: str, markdown: str, step: int = 0) -> None:
         """A text in Markdown."""
         from tensorboard.plugins.text.summary_v2 import text_pb
 
         self._add(text_pb(tag, markdown), step)
 
-    def charts(self, categories):
+    def charts(self, categories: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
         """The charts of the dashboard "Custom scalars".
 
         Args:
@@ -77,13 +81,13 @@ class EventLog:
         ]
         self._add(summary.pb(layout_pb2.Layout(category=made)), 0)
 
-    def hparams(self, values):
+    def hparams(self, values: Mapping[str, float | bool | str]) -> None:
         """Hyperparameters of the run, names to numbers, booleans or strings."""
         from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 
         self._add(hparams_pb(values), 0)
 
-    def _add(self, summary, step):
+    def _add(self, summary: Any, step: int) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
@@ -91,7 +95,7 @@ class EventLog:
         summary = Summary.FromString(summary.SerializeToString())
         self._events.append(Event(wall_time=time.time(), step=step, summary=summary))
 
-    def flush(self):
+    def flush(self) -> None:
         """Append what there is to the file."""
         from tensorboard.summary.writer.record_writer import RecordWriter
 

@@ -5,14 +5,19 @@ whose factor `Aj` has shape `(s[j-1], s[j])`.
 """
 
 import functools
-import numbers
+from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from keras import ops
 
 from keras_overparam.checks import positive_integer
+from keras_overparam.typing import Array, Float64Array, Sizes, Tensor, Width
+
+Matrix = TypeVar("Matrix")  # a tensor, or a NumPy array
+Line: TypeAlias = tuple[int, int, tuple[int, ...]]  # slope, intercept, boundaries of a plan
 
 
 class Plan(NamedTuple):
@@ -27,7 +32,7 @@ class Plan(NamedTuple):
 
 
 @functools.cache
-def _cheapest_split(sizes):
+def _cheapest_split(sizes: Sizes) -> tuple[int, int]:
     """Multiplications of the cheapest product of a chain, and the factor after which it splits."""
     if len(sizes) == 2:
         return 0, 0
@@ -42,7 +47,7 @@ def _cheapest_split(sizes):
     )
 
 
-def chain_sizes(factors):
+def chain_sizes(factors: Sequence[Tensor]) -> Sizes:
     """Sizes `(s0, …, sN)` of a chain of factors.
 
     Raises:
@@ -57,7 +62,7 @@ def chain_sizes(factors):
     return (shapes[0][0], *(shape[1] for shape in shapes))
 
 
-def chain_product(factors):
+def chain_product(factors: Sequence[Matrix]) -> Matrix:
     """Product `A1 @ A2 @ … @ AN`, multiplied in the order that takes fewest multiplications.
 
     Args:
@@ -77,11 +82,13 @@ def chain_product(factors):
     >>> chain_product([np.ones((2, 3)), np.ones((3, 1)), np.ones((1, 4))]).shape
     (2, 4)
     """
-    matmul = np.matmul if all(isinstance(f, np.ndarray) for f in factors) else ops.matmul
-    return _multiply(list(factors), chain_sizes(factors), matmul)
+    arrays = np if all(isinstance(f, np.ndarray) for f in factors) else ops
+    return _multiply(list(factors), chain_sizes(factors), arrays.matmul)
 
 
-def _multiply(factors, sizes, matmul):
+def _multiply(
+    factors: list[Tensor], sizes: Sizes, matmul: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
     if len(factors) == 1:
         return factors[0]
     split = _cheapest_split(sizes)[1]
@@ -91,7 +98,7 @@ def _multiply(factors, sizes, matmul):
     )
 
 
-def factor_gradients(factors, gradient):
+def factor_gradients(factors: Sequence[Tensor], gradient: Tensor) -> list[Tensor]:
     """Gradients of a loss in each factor, `(A1 … A[j-1])ᵀ G (A[j+1] … AN)ᵀ`.
 
     Args:
@@ -117,7 +124,7 @@ def factor_gradients(factors, gradient):
     return [*gradients, gradient]
 
 
-def product_squared_norm(factors):
+def product_squared_norm(factors: Sequence[Tensor]) -> Tensor:
     """Squared Frobenius norm of the product, `‖A1 @ A2 @ … @ AN‖²`, made to be differentiated.
 
     With `K = L @ R`, split after any factor, `‖K‖² = ⟨Lᵀ L, R Rᵀ⟩`, and its gradients are
@@ -150,22 +157,24 @@ def product_squared_norm(factors):
 
 
 @functools.cache
-def _squared_norm_split(sizes):
+def _squared_norm_split(sizes: Sizes) -> int | None:
     """Factor after which to split for the squared norm, None to form the product."""
     last = len(sizes) - 1
-    costs = {None: 3 * _cheapest_split(sizes)[0]}
+    costs: dict[int | None, int] = {None: 3 * _cheapest_split(sizes)[0]}
     for t in range(1, last):
         parts = _cheapest_split(sizes[: t + 1])[0] + _cheapest_split(sizes[t:])[0]
         costs[t] = 3 * parts + 2 * sizes[t] ** 2 * (sizes[0] + sizes[last])
-    return min(costs, key=costs.get)
+    return min(costs, key=lambda split: costs[split])
 
 
 @ops.custom_gradient
-def _squared_norm_of_two(left, right):
+def _squared_norm_of_two(
+    left: Tensor, right: Tensor
+) -> tuple[Tensor, Callable[..., tuple[Tensor, Tensor]]]:
     left_gram = ops.matmul(ops.transpose(left), left)
     right_gram = ops.matmul(right, ops.transpose(right))
 
-    def gradient(*args, upstream=None):
+    def gradient(*args: Tensor, upstream: Tensor | None = None) -> tuple[Tensor, Tensor]:
         # Keras's backends hand the upstream gradient over by position or by name.
         scale = 2 * (args[0] if upstream is None else upstream)
         return scale * ops.matmul(left, right_gram), scale * ops.matmul(left_gram, right)
@@ -174,7 +183,7 @@ def _squared_norm_of_two(left, right):
 
 
 @functools.cache
-def application_plans(sizes):
+def application_plans(sizes: Sizes) -> tuple[Plan, ...]:
     """Cheapest orders of computing `x @ A1 @ … @ AN`, by the number of rows of `x`.
 
     An order that multiplies `x` by products `P1, P2, …` of neighbouring factors costs
@@ -197,7 +206,7 @@ def application_plans(sizes):
     Plan(from_rows=3137, boundaries=(0, 2))
     """
     last = len(sizes) - 1
-    lines = {last: [(0, 0, (last,))]}  # from each position: (slope, intercept, boundaries)
+    lines: dict[int, list[Line]] = {last: [(0, 0, (last,))]}  # from each position
     for start in reversed(range(last)):
         candidates = [
             (
@@ -212,14 +221,14 @@ def application_plans(sizes):
     return tuple(Plan(rows, line[2]) for rows, line in _lower_envelope(lines[0]))
 
 
-def plan_for(plans, rows):
+def plan_for(plans: Sequence[Plan], rows: int) -> Plan:
     """The cheapest of some `application_plans` for a number of rows; few rows if there are none."""
     return [plan for plan in plans if plan.from_rows <= max(rows, 1)][-1]
 
 
-def _lower_envelope(lines):
+def _lower_envelope(lines: list[Line]) -> list[tuple[int, Line]]:
     """Pairs (first number of rows, line): where each line becomes the lowest, ascending."""
-    rows, envelope = 1, []
+    rows, envelope = 1, list[tuple[int, Line]]()
     while True:
         lowest = min(lines, key=lambda line: (line[0] * rows + line[1], line[0]))
         envelope.append((rows, lowest))
@@ -229,7 +238,7 @@ def _lower_envelope(lines):
         rows = min((line[1] - lowest[1]) // (lowest[0] - line[0]) + 1 for line in lines)
 
 
-def hidden_widths(inputs, units, depth, width=None):
+def hidden_widths(inputs: int, units: int, depth: int, width: Width = None) -> Sizes:
     """Sizes `(inputs, w1, …, w[N-1], units)` of a depth-N factorization.
 
     Args:
@@ -247,11 +256,11 @@ def hidden_widths(inputs, units, depth, width=None):
     """
     if width is None:
         width = min(inputs, units)
-    hidden = (width,) * (depth - 1) if isinstance(width, numbers.Integral) else tuple(width)
+    hidden = (width,) * (depth - 1) if isinstance(width, (int, np.integer)) else tuple(width)
     return (inputs, *hidden, units)
 
 
-def balanced_factors(kernel, depth, width=None):
+def balanced_factors(kernel: npt.ArrayLike, depth: int, width: Width = None) -> list[Array]:
     """Balanced factors of a kernel: `A1 @ … @ AN = K` and `Ajᵀ Aj = A[j+1] A[j+1]ᵀ`.
 
     With `K = U S Vᵀ`, the factors are `U S^{1/N}`, `S^{1/N}`, …, `S^{1/N} Vᵀ`, padded with zeros to
@@ -284,7 +293,8 @@ def balanced_factors(kernel, depth, width=None):
     dtype = np.result_type(kernel.dtype, np.float32)
     if depth == 1:
         return [kernel.astype(dtype)]
-    sizes = hidden_widths(*kernel.shape[-2:], depth, width)
+    inputs, units = kernel.shape[-2:]
+    sizes = hidden_widths(inputs, units, depth, width)
     left, singular, right = np.linalg.svd(kernel.astype(np.float64), full_matrices=False)
     rank = min(min(sizes), singular.shape[-1])
     root = singular[..., :rank] ** (1 / depth)
@@ -297,7 +307,7 @@ def balanced_factors(kernel, depth, width=None):
     ]
 
 
-def truncation_error(kernel, width, relative=False):
+def truncation_error(kernel: npt.ArrayLike, width: Width, relative: bool = False) -> Float64Array:
     """Distance of a kernel from the product of its balanced factors of a given width.
 
     That product keeps the w largest singular values, w being the smallest width, so the error is
@@ -330,13 +340,14 @@ def truncation_error(kernel, width, relative=False):
         (1936).
     """
     kernel = np.asarray(kernel, np.float64)
-    rank = positive_integer("width", min(hidden_widths(*kernel.shape[-2:], 2, width)))
+    inputs, units = kernel.shape[-2:]
+    rank = positive_integer("width", min(hidden_widths(inputs, units, 2, width)))
     singular = np.linalg.svd(kernel, compute_uv=False)
     norm, lost = (np.linalg.norm(values, axis=-1) for values in (singular, singular[..., rank:]))
     return lost / np.where(norm > 0, norm, 1) if relative else lost
 
 
-def identity_factors(kernel, depth, width=None):
+def identity_factors(kernel: npt.ArrayLike, depth: int, width: Width = None) -> list[Array]:
     """Linear-residual factors: one holds the kernel, the others are (rectangular) identities.
 
     Very deep products stall near zero and start fast near the identity (Arora, Cohen & Hazan 2018,
@@ -361,7 +372,8 @@ def identity_factors(kernel, depth, width=None):
      [0. 1.]]
     """
     kernel = np.asarray(kernel)
-    sizes = hidden_widths(*kernel.shape[-2:], depth, width)
+    inputs, units = kernel.shape[-2:]
+    sizes = hidden_widths(inputs, units, depth, width)
     shapes = list(pairwise(sizes))
     factors = [
         np.broadcast_to(np.eye(*shape, dtype=kernel.dtype), (*kernel.shape[:-2], *shape)).copy()
@@ -373,13 +385,13 @@ def identity_factors(kernel, depth, width=None):
     return factors
 
 
-def _pad(matrix, shape):
+def _pad(matrix: Array, shape: tuple[int, int]) -> Array:
     """Append zero rows and columns up to `shape`."""
     missing = [(0, size - have) for size, have in zip(shape, matrix.shape[-2:], strict=True)]
     return np.pad(matrix, [(0, 0)] * (matrix.ndim - 2) + missing)
 
 
-def balancedness_gap(factors):
+def balancedness_gap(factors: Sequence[Tensor]) -> Tensor:
     """Largest Frobenius norm of `Ajᵀ Aj − A[j+1] A[j+1]ᵀ` over neighbouring factors.
 
     Zero at a balanced start and constant under gradient flow; gradient descent of step size η

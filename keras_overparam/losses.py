@@ -1,9 +1,12 @@
 """The lp loss of the paper's regressions, `1/p · mean |x·w − y|^p`."""
 
 import numbers
+from typing import Any
 
 import keras
 from keras import ops
+
+from keras_overparam.typing import Config, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_overparam")
@@ -36,21 +39,21 @@ class LpLoss(keras.losses.Loss):
         Arora, Cohen & Hazan 2018, Section 3 and Equation 1.
     """
 
-    def __init__(self, power=4, name="lp_loss", **kwargs):
+    def __init__(self, power: float = 4, name: str = "lp_loss", **kwargs: Any) -> None:
         self.power = checked_power(power)
         super().__init__(name=name, **kwargs)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """Losses of the examples."""
         y_pred = ops.convert_to_tensor(y_pred)
         return ops.mean(lp(y_pred - ops.cast(y_true, y_pred.dtype), self.power), axis=-1)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """What makes an equal loss."""
         return {**super().get_config(), "power": self.power}
 
 
-def checked_power(power):
+def checked_power(power: float) -> float:
     """The power, an integer where it is one.
 
     Raises:
@@ -61,7 +64,7 @@ def checked_power(power):
     return int(power) if power == int(power) else float(power)
 
 
-def lp(residuals, power):
+def lp(residuals: Tensor, power: float) -> Tensor:
     """`|r|^p / p`, elementwise.
 
     Example:
@@ -76,7 +79,7 @@ def lp(residuals, power):
     return ops.abs(residuals) ** power / power
 
 
-def lp_slope(residuals, power):
+def lp_slope(residuals: Tensor, power: float) -> Tensor:
     """Derivative of `|r|^p / p` in r, `r |r|^{p−2}`, elementwise.
 
     Example:
@@ -91,7 +94,7 @@ def lp_slope(residuals, power):
     return residuals * ops.abs(residuals) ** (power - 2)
 
 
-def _integer_power(base, exponent):
+def _integer_power(base: Tensor, exponent: float) -> Tensor:
     """A positive integer power by repeated squaring: many times faster than a real power."""
     result = None
     while exponent:

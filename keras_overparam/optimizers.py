@@ -4,6 +4,8 @@ import functools
 import math
 import re
 import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -24,6 +26,7 @@ from keras_overparam.end_to_end import (
     tracked_root,
     unit_step_norm,
 )
+from keras_overparam.typing import Config, Sizes, Tensor
 
 EXCLUDE = ("embeddings", "depthwise", r"/factor_\d+$")
 TRACKED_FROM = 64  # columns; smaller kernels are decomposed faster than they are tracked
@@ -94,19 +97,21 @@ class EndToEnd(keras.optimizers.SGD):
         Overparameterization", ICML 2018, Theorem 1.
     """
 
+    weight_decay: float | None
+
     def __init__(
         self,
-        learning_rate=0.01,
-        depth=2,
-        momentum=0.0,
-        nesterov=False,
-        weight_decay=None,
-        convolutions=False,
-        exclude=EXCLUDE,
-        tolerance=0.0,
-        gradient_rank=None,
-        **kwargs,
-    ):
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 0.01,
+        depth: int | dict[str, int] = 2,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float | None = None,
+        convolutions: bool = False,
+        exclude: Sequence[str] = EXCLUDE,
+        tolerance: float = 0.0,
+        gradient_rank: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         depth = _checked_depth(depth)
         if isinstance(exclude, str) or not all(isinstance(item, str) for item in exclude):
             raise ValueError(
@@ -131,7 +136,7 @@ class EndToEnd(keras.optimizers.SGD):
         self.tolerance = tolerance
         self.gradient_rank = gradient_rank
 
-    def build(self, variables):
+    def build(self, variables: Sequence[keras.Variable]) -> None:
         """Decide which variables are kernels, and create the optimizer's state.
 
         Args:
@@ -149,7 +154,7 @@ class EndToEnd(keras.optimizers.SGD):
             if depth > 1:
                 _warn_if_stalled(variable, depth)
 
-    def depth_of(self, variable):
+    def depth_of(self, variable: keras.Variable) -> int:
         """Depth of the rule by which a variable is trained.
 
         Args:
@@ -167,7 +172,7 @@ class EndToEnd(keras.optimizers.SGD):
             return self.depth
         return next((n for pattern, n in self.depth.items() if re.search(pattern, path)), 1)
 
-    def _create_kept(self, variable, depth):
+    def _create_kept(self, variable: keras.Variable, depth: int) -> list[keras.Variable] | None:
         """State that the rule keeps of a kernel from step to step; `None` if there is none."""
         rows, columns = _tall_shape(variable.shape)
         tall, square = (rows, columns), (columns, columns)
@@ -194,7 +199,7 @@ class EndToEnd(keras.optimizers.SGD):
             for what, shape in shapes
         ]
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: Tensor, variable: Tensor, learning_rate: Tensor) -> None:
         """Precondition the gradient of a kernel, then step as `SGD` does.
 
         Args:
@@ -207,7 +212,7 @@ class EndToEnd(keras.optimizers.SGD):
             gradient = self._preconditioned(index, variable, gradient)
         super().update_step(gradient, variable, learning_rate)
 
-    def _preconditioned(self, index, variable, gradient):
+    def _preconditioned(self, index: int, variable: Tensor, gradient: Tensor) -> Tensor:
         """The rule's gradient of a kernel, in the kernel's own shape."""
         matrix_shape = (-1, variable.shape[-1])
         kernel = ops.reshape(ops.convert_to_tensor(variable), matrix_shape)
@@ -226,11 +231,13 @@ class EndToEnd(keras.optimizers.SGD):
             update = ops.transpose(update) if wide else update
         return ops.reshape(update, variable.shape)
 
-    def _rule_of_depth_two(self, kept, kernel, gradient, _):
+    def _rule_of_depth_two(
+        self, kept: list[keras.Variable], kernel: Tensor, gradient: Tensor, _: int
+    ) -> Tensor:
         """The rule by a root in a tracked basis, or by kept polar factors."""
         if self.tolerance:
 
-            def polar_of(basis, *_):
+            def polar_of(basis: Tensor, *_: Tensor) -> tuple[Tensor, ...]:
                 root = tracked_root(kernel, basis, self.tolerance)
                 return root.basis, kernel, *polar_factors(root)
 
@@ -245,17 +252,25 @@ class EndToEnd(keras.optimizers.SGD):
         rank = self.gradient_rank
         if rank is None or 3 * (rank + OVERSAMPLED) > kernel.shape[-1]:
             return full(gradient)
-        *factors, spanned = thin_gradient(gradient, rank)
-        return ops.cond(spanned, lambda: thin(factors), lambda: full(gradient))
+        columns, rows, spanned = thin_gradient(gradient, rank)
+        return ops.cond(spanned, lambda: thin((columns, rows)), lambda: full(gradient))
 
-    def _rule_of_more(self, kept, kernel, gradient, depth):
+    def _rule_of_more(
+        self, kept: list[keras.Variable], kernel: Tensor, gradient: Tensor, depth: int
+    ) -> Tensor:
         """The rule by a kept preconditioner."""
         _, *parts = self._renewed(
             kept, kept[0], kernel, lambda *_: (kernel, *preconditioner(kernel, depth))
         )
         return precondition(Preconditioner(*parts), gradient)
 
-    def _renewed(self, kept, reference, kernel, new):
+    def _renewed(
+        self,
+        kept: list[keras.Variable],
+        reference: Tensor,
+        kernel: Tensor,
+        new: Callable[..., tuple[Tensor, ...]],
+    ) -> tuple[Tensor, ...]:
         """The kept state, renewed if the kernel has moved from its reference beyond tolerance."""
         values = [ops.convert_to_tensor(variable) for variable in kept]
         reference = ops.convert_to_tensor(reference)
@@ -265,7 +280,7 @@ class EndToEnd(keras.optimizers.SGD):
             self.assign(variable, value)
         return values
 
-    def _apply_weight_decay(self, variables):
+    def _apply_weight_decay(self, variables: Sequence[keras.Variable]) -> None:
         """Decay by Nλ: that of N factors, each decayed by λ."""
         if self.weight_decay is None:
             return
@@ -280,7 +295,7 @@ class EndToEnd(keras.optimizers.SGD):
         finally:
             self.weight_decay = decay
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Arguments of the constructor, serializable."""
         return super().get_config() | {
             "depth": dict(self.depth) if isinstance(self.depth, dict) else self.depth,
@@ -291,7 +306,7 @@ class EndToEnd(keras.optimizers.SGD):
         }
 
 
-def _checked_depth(depth):
+def _checked_depth(depth: int | dict[str, int]) -> int | dict[str, int]:
     if not isinstance(depth, dict):
         return positive_integer("depth", depth)
     if not all(isinstance(pattern, str) for pattern in depth):
@@ -302,13 +317,13 @@ def _checked_depth(depth):
     return {pattern: positive_integer("depth", value) for pattern, value in depth.items()}
 
 
-def _tall_shape(shape):
+def _tall_shape(shape: Sizes) -> tuple[int, int]:
     """Sizes of a kernel as a matrix, the larger first."""
     rows, columns = math.prod(shape[:-1]), shape[-1]
     return max(rows, columns), min(rows, columns)
 
 
-def _warn_if_stalled(variable, depth):
+def _warn_if_stalled(variable: keras.Variable, depth: int) -> None:
     """Say so if the rule will hardly move a kernel from where it starts."""
     try:
         norm = float(ops.norm(ops.reshape(ops.cast(variable.value, "float32"), (-1,))))

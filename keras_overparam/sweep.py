@@ -7,16 +7,20 @@ optimizers.
 
 import hashlib
 import json
+import os
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import keras
 import numpy as np
+import numpy.typing as npt
 from keras import ops
 
 from keras_overparam.checkpoint import Checkpoint, Clock
 from keras_overparam.factorization import chain_sizes
 from keras_overparam.losses import checked_power
 from keras_overparam.sweep_training import Problem, Trainer, Trainers, checked_devices, rate_one
+from keras_overparam.typing import Array, Float64Array, Precision
 
 PIECE = 500  # iterations between two looks at the clock
 RECOMPILATION = 2e11  # floating-point operations that a compilation is worth
@@ -32,17 +36,17 @@ class SweepResult(NamedTuple):
         factors: list of arrays `(C, s[j-1], s[j])`, those after the last finite step.
     """
 
-    iterations: np.ndarray
-    losses: np.ndarray
-    steps: np.ndarray
-    factors: list
+    iterations: Array
+    losses: Float64Array
+    steps: Array
+    factors: list[Array]
 
     @property
-    def diverged(self):
+    def diverged(self) -> npt.NDArray[np.bool_]:
         """`(C,)`, whether a configuration diverged."""
         return self.steps < self.iterations[-1]
 
-    def iterations_to(self, target):
+    def iterations_to(self, target: float | Array) -> Float64Array:
         """Iterations after which the losses are first as low as a target, see `iterations_to`.
 
         Args:
@@ -54,7 +58,7 @@ class SweepResult(NamedTuple):
         return iterations_to(self.iterations, self.losses, target)
 
 
-def iterations_to(iterations, losses, target):
+def iterations_to(iterations: Array, losses: Array, target: float | Array) -> Float64Array:
     """Iterations after which losses are first as low as a target, infinite for never.
 
     Between recorded iterations, interpolated on log scales.
@@ -89,7 +93,7 @@ def iterations_to(iterations, losses, target):
     return np.where(reached.any(axis=0), found, np.inf)
 
 
-def logarithmic_grid(iterations, points=150):
+def logarithmic_grid(iterations: int, points: int = 150) -> Array:
     """The start, and iterations evenly spaced on a log scale up to a last one.
 
     Example:
@@ -102,18 +106,18 @@ def logarithmic_grid(iterations, points=150):
 
 
 def sweep_linear_networks(
-    features,
-    targets,
-    factors,
-    optimizer,
-    learning_rates,
-    iterations,
-    power=2,
-    dtype="float32",
-    checkpoint=None,
-    progress=None,
-    devices=None,
-):
+    features: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    factors: Sequence[npt.ArrayLike],
+    optimizer: str | keras.optimizers.Optimizer,
+    learning_rates: npt.ArrayLike,
+    iterations: int | Sequence[int] | Array,
+    power: float = 2,
+    dtype: Precision = "float32",
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: Callable[[int], object] | None = None,
+    devices: Sequence[str] | None = None,
+) -> SweepResult:
     """Train many linear networks on one regression, `1/p · mean |X K − Y|^p`, full batch.
 
     Every configuration trains its own `K = A1 @ … @ AN`. The updates of Keras's gradient-descent
@@ -172,8 +176,9 @@ def sweep_linear_networks(
     Reference:
         Arora, Cohen & Hazan 2018, Section 8, for the experiments it is made for.
     """
-    problem = features, targets, factors, optimizer, learning_rates, iterations, power, dtype
-    sweep = _Sweep(*problem, devices=devices)
+    sweep = _Sweep(
+        features, targets, factors, optimizer, learning_rates, iterations, power, dtype, devices
+    )
     return sweep.run(checkpoint, progress)
 
 
@@ -182,16 +187,16 @@ class _Sweep:
 
     def __init__(
         self,
-        features,
-        targets,
-        factors,
-        optimizer,
-        learning_rates,
-        iterations,
-        power,
-        dtype,
-        devices=None,
-    ):
+        features: npt.ArrayLike,
+        targets: npt.ArrayLike,
+        factors: Sequence[npt.ArrayLike],
+        optimizer: str | keras.optimizers.Optimizer,
+        learning_rates: npt.ArrayLike,
+        iterations: int | Sequence[int] | Array,
+        power: float,
+        dtype: Precision,
+        devices: Sequence[str] | None = None,
+    ) -> None:
         if dtype not in ("float32", "float64"):
             raise ValueError(f"`dtype` must be float32 or float64. Received: dtype={dtype!r}")
         self.problem = Problem(features, targets, checked_power(power), dtype)
@@ -203,13 +208,13 @@ class _Sweep:
         self.grid = _recorded(iterations)
         self.devices = checked_devices(devices) if devices is not None else None
         self._check()
-        self.slots = None
+        self.slots: list[Array] | None = None
         self.steps = np.zeros(len(self.rates), "int32")
         self.losses = np.full((len(self.grid), len(self.rates)), np.inf)
         self.iteration = 0
         self.columns = np.arange(len(self.rates))  # configurations still trained
 
-    def _check(self):
+    def _check(self) -> None:
         count = self.rates.shape
         ends = self.problem.features.shape[1], self.problem.targets.shape[1]
         fit = all(factor.ndim == 3 and factor.shape[:1] == count for factor in self.factors)
@@ -225,7 +230,9 @@ class _Sweep:
                 f"Received: {len(self.factors)}"
             )
 
-    def run(self, checkpoint, progress):
+    def run(
+        self, checkpoint: str | os.PathLike[str] | None, progress: Callable[[int], object] | None
+    ) -> SweepResult:
         """Train to the end, from where the checkpoint leaves off; the `SweepResult`."""
         file = Checkpoint(checkpoint, self._digest()) if checkpoint else None
         if file and file.exists():
@@ -233,7 +240,7 @@ class _Sweep:
         clock = Clock(30)
         trainer = self._trainer() if len(self.columns) else None
         for index, end in enumerate(self.grid):
-            while self.iteration < end and len(self.columns):
+            while trainer and self.iteration < end:
                 steps = min(PIECE, end - self.iteration)
                 trainer.advance(self.iteration, steps)
                 self.iteration += steps
@@ -252,12 +259,12 @@ class _Sweep:
             file.save(self._state())
         return SweepResult(self.grid, self.losses, self.steps, self.factors)
 
-    def _trainer(self):
+    def _trainer(self) -> Trainer | Trainers:
         if self.devices is None:
             return self._trainer_of(self.columns)
         return Trainers(self.devices, self._trainer_of, self.columns)
 
-    def _trainer_of(self, columns):
+    def _trainer_of(self, columns: Array) -> Trainer:
         slots = None
         if self.slots is not None:
             slots = [slot[columns] if slot.ndim else slot for slot in self.slots]
@@ -271,11 +278,11 @@ class _Sweep:
             self.steps[columns],
         )
 
-    def _record(self, trainer, index):
+    def _record(self, trainer: Trainer | Trainers, index: int) -> None:
         losses, sound = trainer.losses(), trainer.steps() == self.iteration
         self.losses[index, self.columns] = np.where(sound & np.isfinite(losses), losses, np.inf)
 
-    def _collect(self, trainer):
+    def _collect(self, trainer: Trainer | Trainers) -> None:
         """Take over what the trainer has come to."""
         factors, slots, steps = trainer.state()
         self.steps[self.columns] = steps
@@ -290,7 +297,7 @@ class _Sweep:
             else:
                 self.slots[index] = part
 
-    def _drop_diverged(self, trainer):
+    def _drop_diverged(self, trainer: Trainer | Trainers) -> bool:
         """Stop computing what has diverged, if that is worth a compilation."""
         sound = trainer.steps() == self.iteration
         saved = np.sum(~sound) * (self.grid[-1] - self.iteration)
@@ -300,13 +307,17 @@ class _Sweep:
         self.columns = self.columns[sound]
         return True
 
-    def _state(self):
-        arrays = {"iteration": self.iteration, "columns": self.columns, "steps": self.steps}
+    def _state(self) -> dict[str, npt.ArrayLike]:
+        arrays: dict[str, npt.ArrayLike] = {
+            "iteration": self.iteration,
+            "columns": self.columns,
+            "steps": self.steps,
+        }
         arrays["losses"] = self.losses
         arrays |= {f"factor_{index}": factor for index, factor in enumerate(self.factors)}
         return arrays | {f"slot_{index}": slot for index, slot in enumerate(self.slots or [])}
 
-    def _restore(self, arrays):
+    def _restore(self, arrays: dict[str, Array]) -> None:
         self.iteration = int(arrays["iteration"])
         self.columns, self.steps = arrays["columns"], arrays["steps"]
         self.losses = arrays["losses"]
@@ -314,7 +325,7 @@ class _Sweep:
         count = sum(name.startswith("slot_") for name in arrays)
         self.slots = [arrays[f"slot_{index}"] for index in range(count)]
 
-    def _digest(self):
+    def _digest(self) -> str:
         """Of everything that shapes the result."""
         problem = self.problem
         arrays = [problem.features, problem.targets, *self.factors, self.rates, self.grid]
@@ -327,16 +338,18 @@ class _Sweep:
         return digest.hexdigest()
 
 
-def _recorded(iterations):
+def _recorded(iterations: int | Sequence[int] | Array) -> Array:
     """The recorded iterations, from the start to the last."""
-    if np.ndim(iterations) == 0:
-        if isinstance(iterations, bool) or int(iterations) != iterations or iterations < 1:
+    given = np.asarray(iterations)
+    if given.ndim == 0:
+        last = given.item()
+        if isinstance(last, bool) or int(last) != last or last < 1:
             raise ValueError(
                 f"`iterations` must be a positive integer. Received: iterations={iterations!r}"
             )
-        return logarithmic_grid(int(iterations))
-    grid = np.unique([0, *iterations]).astype(int)
-    if grid[0] < 0 or len(grid) < 2 or not np.array_equal(grid[-len(iterations) :], iterations):
+        return logarithmic_grid(int(last))
+    grid = np.unique([0, *given]).astype(int)
+    if grid[0] < 0 or len(grid) < 2 or not np.array_equal(grid[-len(given) :], given):
         raise ValueError(
             "`iterations` must be an increasing list of non-negative integers. "
             f"Received: iterations={iterations!r}"

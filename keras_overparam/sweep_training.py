@@ -1,9 +1,12 @@
 """What a sweep computes with: the regression, the optimizer at rate one, compiled loops."""
 
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias, TypeVar
 
 import keras
 import numpy as np
+import numpy.typing as npt
 from keras import ops
 
 from keras_overparam.compilation import compiled
@@ -11,14 +14,23 @@ from keras_overparam.end_to_end import end_to_end_gradient
 from keras_overparam.factorization import chain_product, factor_gradients
 from keras_overparam.losses import lp, lp_slope
 from keras_overparam.optimizers import EndToEnd
+from keras_overparam.typing import Array, Config, Float64Array, Precision, Tensor
+
+Carry: TypeAlias = tuple[list[Tensor], list[Tensor], Tensor]  # factors, optimizer's state, steps
+State: TypeAlias = tuple[list[Array], list[Array], Array]  # the same on the host
+Part = TypeVar("Part")
+Result = TypeVar("Result")
 
 
 class Problem:
     """A regression with lp loss, for kernels along a leading axis."""
 
-    def __init__(self, features, targets, power, dtype):
+    def __init__(
+        self, features: npt.ArrayLike, targets: npt.ArrayLike, power: float, dtype: Precision
+    ) -> None:
         self.features = np.asarray(features, "float64")
-        self.targets = np.asarray(targets, "float64").reshape(len(targets), -1)
+        targets = np.asarray(targets, "float64")
+        self.targets = targets.reshape(len(targets), -1)
         if self.features.ndim != 2 or len(self.features) != len(self.targets):
             raise ValueError(
                 "`features` must be of shape `(n, inputs)` and `targets` of `(n, outputs)`. "
@@ -30,12 +42,12 @@ class Problem:
         self.through_gram = power == 2 and len(self.features) > self.features.shape[1]
 
     @property
-    def operations_per_step(self):
+    def operations_per_step(self) -> int:
         """Floating-point operations of one step of one configuration."""
         rows, inputs = self.features.shape
         return self.targets.shape[1] * inputs * (2 * inputs if self.through_gram else 4 * rows)
 
-    def functions(self):
+    def functions(self) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
         """Gradients and losses of kernels `(C, inputs, outputs)`: two functions of tensors."""
         features, targets = self.features, self.targets
         rows, outputs = targets.shape
@@ -50,18 +62,18 @@ class Problem:
             )
         )
 
-        def residuals(kernels):
+        def residuals(kernels: Tensor) -> Tensor:
             flat = ops.reshape(ops.swapaxes(kernels, 1, 2), (-1, wide.shape[0]))
             return ops.reshape(ops.matmul(flat, wide), (-1, outputs, rows)) - aims
 
-        def gradient(kernels):
+        def gradient(kernels: Tensor) -> Tensor:
             if self.through_gram:
                 return ops.swapaxes(ops.matmul(ops.swapaxes(kernels, 1, 2), gram) - moment, 1, 2)
             slopes = lp_slope(residuals(kernels), self.power)
             flat = ops.matmul(ops.reshape(slopes, (-1, rows)), tall)
             return ops.swapaxes(ops.reshape(flat, (-1, outputs, wide.shape[0])), 1, 2)
 
-        def losses(kernels):
+        def losses(kernels: Tensor) -> Tensor:
             # Not `ops.mean`, which computes in float32 on JAX.
             return ops.sum(lp(residuals(kernels), self.power), axis=(1, 2)) / (rows * outputs)
 
@@ -71,7 +83,16 @@ class Problem:
 class Trainer:
     """The compiled loop over some configurations, with their state on the device."""
 
-    def __init__(self, problem, update, rule_depth, factors, slots, rates, steps):
+    def __init__(
+        self,
+        problem: Problem,
+        update: keras.optimizers.Optimizer,
+        rule_depth: int | None,
+        factors: list[Array],
+        slots: list[Array] | None,
+        rates: Array,
+        steps: Array,
+    ) -> None:
         self.rule_depth = rule_depth
         self.gradient, losses = problem.functions()
         self.rates = ops.convert_to_tensor(rates[:, None, None])
@@ -83,38 +104,39 @@ class Trainer:
         for variable, value in zip(self.update.variables, slots or [], strict=slots is not None):
             variable.assign(value)
         carried = [ops.convert_to_tensor(v) for v in self.update.variables]
-        self.carry = (
+        self.carry: Carry = (
             [ops.convert_to_tensor(factor) for factor in factors],
             carried if self.stateless else [],
             ops.convert_to_tensor(steps),
         )
         self._advance = compiled(self._loop)
-        self._losses = compiled(lambda factors: losses(chain_product(factors)))
+        self._losses: Callable[[list[Tensor]], Tensor] = compiled(
+            lambda factors: losses(chain_product(factors))
+        )
 
-    def advance(self, start, steps):
+    def advance(self, start: int, steps: int) -> None:
         """Go on by a number of iterations."""
-        start, steps = (ops.convert_to_tensor(np.int32(number)) for number in (start, steps))
-        self.carry = self._advance(self.carry, start, steps)
+        numbers = (ops.convert_to_tensor(np.int32(number)) for number in (start, steps))
+        self.carry = self._advance(self.carry, *numbers)
 
-    def losses(self):
+    def losses(self) -> Float64Array:
         """Losses of the configurations."""
         return np.asarray(ops.convert_to_numpy(self._losses(self.carry[0])), "float64")
 
-    def steps(self):
+    def steps(self) -> Array:
         """Finite steps that the configurations have taken."""
         return np.array(ops.convert_to_numpy(self.carry[2]))
 
-    def state(self):
+    def state(self) -> State:
         """Factors, optimizer state and steps as NumPy arrays."""
         factors, slots, _ = self.carry
         slots = slots if self.stateless else self.update.variables
-        as_arrays = [[np.array(ops.convert_to_numpy(t)) for t in part] for part in (factors, slots)]
-        return *as_arrays, self.steps()
+        return _on_host(factors), _on_host(slots), self.steps()
 
-    def _loop(self, carry, start, steps):
+    def _loop(self, carry: Carry, start: Tensor, steps: Tensor) -> Carry:
         return ops.fori_loop(start, start + steps, self._step, carry)
 
-    def _step(self, iteration, carry):
+    def _step(self, iteration: Tensor, carry: Carry) -> Carry:
         factors, slots, steps = carry
         kernel = chain_product(factors)
         gradient = self.gradient(kernel)
@@ -131,7 +153,9 @@ class Trainer:
         factors = [ops.where(chosen, new, old) for new, old in zip(moved, factors, strict=True)]
         return factors, slots, steps + ops.cast(sound, "int32")
 
-    def _updates(self, gradients, slots):
+    def _updates(
+        self, gradients: list[Tensor], slots: list[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """Updates at rate one, and the optimizer's new state."""
         if self.stateless:
             zeros = [ops.zeros_like(gradient) for gradient in gradients]
@@ -148,45 +172,51 @@ class Trainers:
     Together they are as one `Trainer` of all configurations.
     """
 
-    def __init__(self, devices, trainer_of, columns):
+    def __init__(
+        self, devices: list[str], trainer_of: Callable[[Array], Trainer], columns: Array
+    ) -> None:
         parts = np.array_split(columns, min(len(devices), len(columns)))
         self.devices = devices[: len(parts)]
         self.threads = ThreadPoolExecutor(len(parts))  # only JAX computes without being waited for
         self.trainers = self._each(trainer_of, parts)
 
-    def _each(self, function, parts):
+    def _each(self, function: Callable[[Part], Result], parts: Iterable[Part]) -> list[Result]:
         """What a function returns for each part, called on the part's device."""
 
-        def on_device(device, part):
+        def on_device(device: str, part: Part) -> Result:
             with keras.device(device):
                 return function(part)
 
         return list(self.threads.map(on_device, self.devices, parts))
 
-    def advance(self, start, steps):
+    def advance(self, start: int, steps: int) -> None:
         """Go on by a number of iterations."""
         self._each(lambda trainer: trainer.advance(start, steps), self.trainers)
 
-    def losses(self):
+    def losses(self) -> Float64Array:
         """Losses of the configurations."""
         return np.concatenate(self._each(Trainer.losses, self.trainers))
 
-    def steps(self):
+    def steps(self) -> Array:
         """Finite steps that the configurations have taken."""
         return np.concatenate(self._each(Trainer.steps, self.trainers))
 
-    def state(self):
+    def state(self) -> State:
         """Factors, optimizer state and steps as NumPy arrays."""
         factors, slots, steps = zip(*self._each(Trainer.state, self.trainers), strict=True)
         return _joined(factors), _joined(slots), np.concatenate(steps)
 
 
-def _joined(parts):
+def _on_host(tensors: Iterable[Tensor]) -> list[Array]:
+    return [np.array(ops.convert_to_numpy(tensor)) for tensor in tensors]
+
+
+def _joined(parts: Iterable[list[Array]]) -> list[Array]:
     """Arrays of all configurations from those of the parts; scalars are alike in all parts."""
     return [np.concatenate(a) if a[0].ndim else a[0] for a in zip(*parts, strict=True)]
 
 
-def checked_devices(devices):
+def checked_devices(devices: Sequence[str]) -> list[str]:
     """A list of names of devices, if there are any and the backend has them all."""
     missing = [name for name in devices if not _is_device(name)]
     if missing or not devices:
@@ -197,7 +227,7 @@ def checked_devices(devices):
     return list(devices)
 
 
-def _is_device(name):
+def _is_device(name: str) -> bool:
     """Try it: whether a tensor can be placed there."""
     try:
         with keras.device(name):
@@ -211,14 +241,19 @@ def _is_device(name):
         return False
 
 
-def rate_one(optimizer):
+def rate_one(
+    optimizer: str | keras.optimizers.Optimizer,
+) -> tuple[keras.optimizers.Optimizer, int | None]:
     """An optimizer's like with learning rate one, and the depth of the rule (None without)."""
-    optimizer, rule_depth = keras.optimizers.get(optimizer), None
+    optimizer = keras.optimizers.get(optimizer)
+    rule_depth: int | None = None
     config = optimizer.get_config()
     if isinstance(optimizer, EndToEnd):
+        if not isinstance(optimizer.depth, int):
+            raise ValueError(
+                f"`EndToEnd` must have one depth here. Received: depth={optimizer.depth!r}"
+            )
         rule_depth = optimizer.depth
-        if not isinstance(rule_depth, int):
-            raise ValueError(f"`EndToEnd` must have one depth here. Received: depth={rule_depth!r}")
         config = {n: config[n] for n in keras.optimizers.SGD().get_config() if n in config}
         optimizer = keras.optimizers.SGD()
     problem = None
@@ -237,17 +272,17 @@ def rate_one(optimizer):
     return type(optimizer).from_config(config), rule_depth
 
 
-def _has_small_print(config):
+def _has_small_print(config: Config) -> bool:
     """Whether there is a decay or a clipping that a trial might be too short to notice."""
     return any(config.get(name) for name in ("weight_decay", "clipnorm", "global_clipnorm"))
 
 
-def _is_elementwise(kind, config):
+def _is_elementwise(kind: type[keras.optimizers.Optimizer], config: Config) -> bool:
     """Try it: each of two configurations alone, elsewhere and at half the rate."""
     gradients = np.random.default_rng(0).normal(size=(3, 2, 4, 3)).astype("float32")
     gradients[:, 1] *= 100
 
-    def moved(part, start=0.0, rate=1.0):
+    def moved(part: slice, start: float = 0.0, rate: float = 1.0) -> Array:
         optimizer = kind.from_config({**config, "learning_rate": rate})
         variable = keras.Variable(np.full(gradients[0, part].shape, start, "float32"))
         for gradient in gradients[:, part]:

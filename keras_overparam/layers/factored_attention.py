@@ -1,10 +1,13 @@
 """Multi-head attention with factored projections."""
 
+from typing import Any
+
 import keras
 
 from keras_overparam.layers.factored_einsum_dense import FactoredEinsumDense
 from keras_overparam.layers.factored_kernel import checked_factoring
 from keras_overparam.layers.holding import replace_held
+from keras_overparam.typing import Config, Factorization, Identifier, Shape, Width
 
 
 @keras.saving.register_keras_serializable(package="keras_overparam")
@@ -37,13 +40,13 @@ class FactoredMultiHeadAttention(keras.layers.MultiHeadAttention):
 
     def __init__(
         self,
-        *args,
-        depth=2,
-        width=None,
-        factorization="balanced",
-        factor_regularizer=None,
-        **kwargs,
-    ):
+        *args: Any,
+        depth: int = 2,
+        width: Width = None,
+        factorization: Factorization = "balanced",
+        factor_regularizer: Identifier | None = None,
+        **kwargs: Any,
+    ) -> None:
         depth, width = checked_factoring(
             depth, width, factorization, kwargs.get("kernel_constraint")
         )
@@ -55,7 +58,7 @@ class FactoredMultiHeadAttention(keras.layers.MultiHeadAttention):
             "factor_regularizer": keras.regularizers.get(factor_regularizer),
         }
 
-    def build(self, query_shape, value_shape, key_shape=None):
+    def build(self, query_shape: Shape, value_shape: Shape, key_shape: Shape | None = None) -> None:
         """Create the projections, then factored ones in their place.
 
         Args:
@@ -72,11 +75,11 @@ class FactoredMultiHeadAttention(keras.layers.MultiHeadAttention):
         replace_held(self, factored)
 
     @property
-    def projections(self):
+    def projections(self) -> list[FactoredEinsumDense]:
         """The `FactoredEinsumDense` layers: of query, key, value, a gate if any, and output."""
         return [layer for layer in self._layers if isinstance(layer, FactoredEinsumDense)]
 
-    def collapse(self):
+    def collapse(self) -> keras.layers.MultiHeadAttention:
         """The `keras.layers.MultiHeadAttention` that computes the same function.
 
         Returns:
@@ -96,10 +99,10 @@ class FactoredMultiHeadAttention(keras.layers.MultiHeadAttention):
             inner.set_weights(projection.collapse().get_weights())
         return layer
 
-    def _serialized_factoring(self):
+    def _serialized_factoring(self) -> Config:
         regularizer = keras.saving.serialize_keras_object(self._factoring["factor_regularizer"])
         return self._factoring | {"factor_regularizer": regularizer}
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Arguments of the constructor, serializable."""
         return super().get_config() | self._serialized_factoring()

@@ -2,12 +2,14 @@
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_overparam.factorization import application_plans, chain_sizes, plan_for
 from keras_overparam.layers.factored_kernel import FactoredKernel
+from keras_overparam.typing import Config, Identifier, Shape, Tensor
 
 ASSUMED_BATCH = 32  # where the batch size is not known when a layer is traced
 
@@ -15,7 +17,7 @@ ASSUMED_BATCH = 32  # where the batch size is not known when a layer is traced
 class _FactoredConv(FactoredKernel):
     """What the factored convolutions of 1, 2 and 3 dimensions share."""
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         """Convolve in the order that is cheapest for this many output positions.
 
         Args:
@@ -31,9 +33,10 @@ class _FactoredConv(FactoredKernel):
             outputs = ops.add(outputs, _along_channels(self.bias, self.rank, self.data_format))
         return self.activation(outputs)
 
-    def _segments(self, input_shape):
+    def _segments(self, input_shape: Shape) -> list[Tensor]:
         """Products of neighbouring factors: one, or a convolution followed by 1×1 convolutions."""
-        boundaries = (0, self.depth)  # groups see different inputs, but share the factors
+        # Groups see different inputs, but share the factors.
+        boundaries: tuple[int, ...] = (0, self.depth)
         if self.groups == 1:
             batch, *positions = self.compute_output_shape(input_shape)
             del positions[-1 if self.data_format == "channels_last" else 0]
@@ -43,10 +46,10 @@ class _FactoredConv(FactoredKernel):
             boundaries = plan_for(plans, rows).boundaries
         return [self._product(self._factors[start:stop]) for start, stop in pairwise(boundaries)]
 
-    def _as_conv_kernel(self, matrix, shape):
+    def _as_conv_kernel(self, matrix: Tensor, shape: tuple[int, ...]) -> Tensor:
         return ops.cast(ops.reshape(matrix, shape), self.compute_dtype)
 
-    def _convolve(self, inputs, kernel):
+    def _convolve(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         padding = self.padding
         if padding == "causal":
             padding = "valid"
@@ -64,7 +67,7 @@ class _FactoredConv(FactoredKernel):
         )
 
 
-def _along_channels(bias, rank, data_format):
+def _along_channels(bias: Tensor, rank: int, data_format: str) -> Tensor:
     ones = (1,) * rank
     return ops.reshape(bias, (1, *ones, -1) if data_format == "channels_last" else (1, -1, *ones))
 
@@ -174,16 +177,22 @@ class FactoredDepthwiseConv2D(FactoredKernel, keras.layers.DepthwiseConv2D):
 
     stock = keras.layers.DepthwiseConv2D
 
-    def __init__(self, *args, depthwise_regularizer=None, depthwise_constraint=None, **kwargs):
+    def __init__(
+        self,
+        *args: Any,
+        depthwise_regularizer: Identifier | None = None,
+        depthwise_constraint: None = None,
+        **kwargs: Any,
+    ) -> None:
         kwargs.setdefault("kernel_regularizer", depthwise_regularizer)
         kwargs.setdefault("kernel_constraint", depthwise_constraint)
         super().__init__(*args, **kwargs)
         self.depthwise_regularizer = self.kernel_regularizer
 
-    def _row_axes(self):
+    def _row_axes(self) -> tuple[int, ...]:
         return (0, 1)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         """Convolve with the product.
 
         Args:
@@ -201,7 +210,7 @@ class FactoredDepthwiseConv2D(FactoredKernel, keras.layers.DepthwiseConv2D):
             outputs = ops.add(outputs, _along_channels(self.bias, self.rank, self.data_format))
         return self.activation(outputs)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Arguments of the constructor, serializable."""
         config = super().get_config()
         return {

@@ -1,9 +1,12 @@
 """Drop-in replacement of `keras.layers.Dense` with a factored kernel."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_overparam.layers.factored_linear import FactoredLinear
+from keras_overparam.typing import Config, Factorization, Identifier, Shape, Tensor, Width
 
 
 @keras.saving.register_keras_serializable(package="keras_overparam")
@@ -62,25 +65,25 @@ class FactoredDense(FactoredLinear):
 
     def __init__(
         self,
-        units,
-        activation=None,
-        use_bias=True,
-        depth=2,
-        width=None,
-        factorization="balanced",
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        factor_regularizer=None,
-        bias_regularizer=None,
-        activity_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
-        lora_rank=None,
-        lora_alpha=None,
-        quantization_config=None,
-        **kwargs,
-    ):
+        units: int,
+        activation: Identifier | None = None,
+        use_bias: bool = True,
+        depth: int = 2,
+        width: Width = None,
+        factorization: Factorization = "balanced",
+        kernel_initializer: Identifier = "glorot_uniform",
+        bias_initializer: Identifier = "zeros",
+        kernel_regularizer: Identifier | None = None,
+        factor_regularizer: Identifier | None = None,
+        bias_regularizer: Identifier | None = None,
+        activity_regularizer: Identifier | None = None,
+        kernel_constraint: None = None,
+        bias_constraint: Identifier | None = None,
+        lora_rank: None = None,
+        lora_alpha: None = None,
+        quantization_config: None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             units,
             depth=depth,
@@ -102,14 +105,14 @@ class FactoredDense(FactoredLinear):
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
         self.bias_constraint = keras.constraints.get(bias_constraint)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         """Create the factors and the bias.
 
         Args:
             input_shape: shape whose last entry, the number of inputs, is known.
         """
         super().build(input_shape)
-        self.bias = None
+        self.bias: keras.Variable | None = None
         if self.use_bias:
             self.bias = self.add_weight(
                 name="bias",
@@ -119,7 +122,7 @@ class FactoredDense(FactoredLinear):
                 constraint=self.bias_constraint,
             )
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         """Apply the layer.
 
         Args:
@@ -130,10 +133,10 @@ class FactoredDense(FactoredLinear):
             outputs = ops.add(outputs, self.bias)
         return self.activation(outputs)
 
-    def _stock_config(self):
+    def _stock_config(self) -> Config:
         return super()._stock_config() | {"use_bias": self.use_bias}
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Arguments of the constructor, serializable."""
         serialize = keras.saving.serialize_keras_object
         return super().get_config() | {

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_overparam.layers.factored_kernel import FactoredKernel
+from keras_overparam.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_overparam")
@@ -36,12 +37,12 @@ class FactoredEinsumDense(FactoredKernel, keras.layers.EinsumDense):
 
     stock = keras.layers.EinsumDense
 
-    def _row_axes(self):
+    def _row_axes(self) -> tuple[int, ...]:
         terms, output = self.equation.replace(" ", "").split("->")
         kernel = terms.split(",")[1]
         return tuple(axis for axis, letter in enumerate(kernel) if letter not in output)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         """Apply the layer.
 
         Args:

@@ -2,9 +2,13 @@
 
 import math
 import numbers
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from types import ModuleType
+from typing import Any, ClassVar, get_args
 
 import keras
 import numpy as np
+import numpy.typing as npt
 from keras import ops
 
 from keras_overparam.checks import positive_integer
@@ -16,9 +20,20 @@ from keras_overparam.factorization import (
     identity_factors,
     product_squared_norm,
 )
-from keras_overparam.layers.starts import factor_initializers
+from keras_overparam.layers.starts import Initializer, factor_initializers
+from keras_overparam.typing import (
+    Array,
+    Config,
+    Factorization,
+    Float64Array,
+    Identifier,
+    Shape,
+    Sizes,
+    Tensor,
+    Width,
+)
 
-FACTORIZATIONS = ("balanced", "independent", "identity")
+FACTORIZATIONS = get_args(Factorization)
 
 
 class FactoredKernel(keras.layers.Layer):
@@ -39,22 +54,22 @@ class FactoredKernel(keras.layers.Layer):
         **kwargs: those of the stock layer.
     """
 
-    stock = None  # the class of layer that it collapses to
+    stock: ClassVar[type[keras.layers.Layer]]  # the class of layer that it collapses to
 
     def __init__(
         self,
-        *args,
-        depth=2,
-        width=None,
-        factorization="balanced",
-        factor_regularizer=None,
-        kernel_regularizer=None,
-        kernel_constraint=None,
-        lora_rank=None,
-        lora_alpha=None,
-        quantization_config=None,
-        **kwargs,
-    ):
+        *args: Any,
+        depth: int = 2,
+        width: Width = None,
+        factorization: Factorization = "balanced",
+        factor_regularizer: Identifier | None = None,
+        kernel_regularizer: Identifier | None = None,
+        kernel_constraint: None = None,
+        lora_rank: None = None,
+        lora_alpha: None = None,
+        quantization_config: None = None,
+        **kwargs: Any,
+    ) -> None:
         depth, width = checked_factoring(depth, width, factorization, kernel_constraint)
         _refuse_on_factors(
             lora_rank=lora_rank, lora_alpha=lora_alpha, quantization_config=quantization_config
@@ -66,14 +81,16 @@ class FactoredKernel(keras.layers.Layer):
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.factor_regularizer = keras.regularizers.get(factor_regularizer)
 
-    def add_weight(self, *args, name=None, **kwargs):
+    def add_weight(
+        self, *args: Any, name: str | None = None, **kwargs: Any
+    ) -> keras.Variable | None:
         """As in `keras.layers.Layer`, but for a stock layer's kernel, which becomes factors."""
         if name != "kernel":
             return super().add_weight(*args, name=name, **kwargs)
         self._add_factors(kwargs["shape"], kwargs["initializer"])
         return None
 
-    def _add_factors(self, kernel_shape, initializer):
+    def _add_factors(self, kernel_shape: Sizes, initializer: Initializer) -> None:
         """Create the factors of a kernel of that shape."""
         self._kernel_shape = tuple(kernel_shape)
         rows = self._row_axes()
@@ -82,7 +99,7 @@ class FactoredKernel(keras.layers.Layer):
         outputs = math.prod(self._kernel_shape) // inputs
         sizes = hidden_widths(inputs, outputs, self.depth, self.width)
 
-        def sample(_, dtype=None):
+        def sample(_: Sizes, dtype: str | None = None) -> Tensor:
             return self.as_matrix(initializer(self._kernel_shape, dtype=dtype))
 
         each = getattr(self, "kernel_initializer", initializer)
@@ -99,11 +116,11 @@ class FactoredKernel(keras.layers.Layer):
             for index, initializer in enumerate(initializers)
         ]
 
-    def _row_axes(self):
+    def _row_axes(self) -> tuple[int, ...]:
         """Axes of the kernel that are the rows of its matrix: all but the last."""
         return tuple(range(len(self._kernel_shape) - 1))
 
-    def as_matrix(self, kernel, arrays=ops):
+    def as_matrix(self, kernel: Tensor, arrays: ModuleType = ops) -> Tensor:
         """The matrix that a kernel of the stock layer's shape is.
 
         Args:
@@ -113,41 +130,41 @@ class FactoredKernel(keras.layers.Layer):
         rows = math.prod(self._kernel_shape[axis] for axis in self._row_axes())
         return arrays.reshape(arrays.transpose(kernel, self._axes), (rows, -1))
 
-    def _as_kernel(self, matrix, arrays=ops):
+    def _as_kernel(self, matrix: Tensor, arrays: ModuleType = ops) -> Tensor:
         permuted = arrays.reshape(matrix, [self._kernel_shape[axis] for axis in self._axes])
         return arrays.transpose(permuted, np.argsort(self._axes).tolist())
 
     @property
-    def factors(self):
+    def factors(self) -> list[keras.Variable]:
         """List of the N variables `A1, …, AN`."""
         if not self.built:
             raise AttributeError(f"Build {self.name!r} (call it once) before accessing `factors`.")
         return list(self._factors)
 
     @property
-    def kernel(self):
+    def kernel(self) -> Tensor:
         """The product `A1 @ … @ AN` in the shape of the stock layer's kernel, at least float32."""
         return self._as_kernel(self._product(self.factors))
 
     @kernel.setter
-    def kernel(self, _):  # a stock layer assigns what `add_weight` gave it
+    def kernel(self, _: None) -> None:  # a stock layer assigns what `add_weight` gave it
         pass
 
-    def _product(self, factors):
+    def _product(self, factors: Sequence[Tensor]) -> Tensor:
         return chain_product(self._in_full_precision(factors))
 
-    def _in_full_precision(self, factors):
+    def _in_full_precision(self, factors: Sequence[Tensor]) -> list[Tensor]:
         dtype = "float64" if self.variable_dtype == "float64" else "float32"
         return [ops.cast(factor, dtype) for factor in factors]
 
-    def _cast_kernel(self):
+    def _cast_kernel(self) -> Tensor:
         return ops.cast(self.kernel, self.compute_dtype)
 
-    def _first_regularizer(self):
+    def _first_regularizer(self) -> Callable[[Tensor], Tensor] | None:
         """The product's regularizer hangs on the first factor: counted once, as a stock one is."""
         return self.factor_regularizer if self.kernel_regularizer is None else self._penalty
 
-    def _penalty(self, first_factor):
+    def _penalty(self, first_factor: Tensor) -> Tensor:
         if type(self.kernel_regularizer) is keras.regularizers.L2:  # needs no product
             squared_norm = product_squared_norm(self._in_full_precision(self.factors))
             penalty = self.kernel_regularizer.l2 * squared_norm
@@ -157,7 +174,7 @@ class FactoredKernel(keras.layers.Layer):
             penalty = penalty + self.factor_regularizer(first_factor)
         return penalty
 
-    def set_kernel(self, kernel):
+    def set_kernel(self, kernel: npt.ArrayLike) -> None:
         """Split a kernel into factors and take them: the layer then computes what it does.
 
         The split is that of `factorization`; factors that would start independent are balanced.
@@ -193,7 +210,7 @@ class FactoredKernel(keras.layers.Layer):
         for factor, value in zip(self._factors, split(matrix, self.depth, widths), strict=True):
             factor.assign(value)
 
-    def exact_kernel(self):
+    def exact_kernel(self) -> Float64Array:
         """The product in the shape of the stock layer's kernel, multiplied in float64 by NumPy.
 
         Returns:
@@ -202,7 +219,7 @@ class FactoredKernel(keras.layers.Layer):
         factors = [np.asarray(ops.convert_to_numpy(f), "float64") for f in self.factors]
         return self._as_kernel(chain_product(factors), np)
 
-    def collapse(self):
+    def collapse(self) -> keras.layers.Layer:
         """The stock layer that computes the same function.
 
         The product is multiplied in float64. `kernel_regularizer` goes along, `factor_regularizer`
@@ -223,30 +240,30 @@ class FactoredKernel(keras.layers.Layer):
         layer.set_weights([self.exact_kernel(), *rest])
         return layer
 
-    def _stock_build_shape(self):
+    def _stock_build_shape(self) -> Shape:
         return self.get_build_config()["input_shape"]
 
-    def _stock_config(self):
+    def _stock_config(self) -> Config:
         own = ("depth", "width", "factorization", "factor_regularizer")
         return {k: v for k, v in self.get_config().items() if k not in own}
 
-    def enable_lora(self, rank, *args, **kwargs):
+    def enable_lora(self, rank: object, *args: object, **kwargs: object) -> None:
         """Not supported: `collapse()` the layer and use the stock one."""
         _refuse_on_factors(lora_rank=rank)
 
-    def quantize(self, mode=None, *args, **kwargs):
+    def quantize(self, mode: object = None, *args: object, **kwargs: object) -> None:
         """Not supported: `collapse()` the layer and use the stock one."""
         _refuse_on_factors(quantize=mode)
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: MutableMapping[str, Array]) -> None:
         """Save the layer's variables, factors as such."""
         keras.layers.Layer.save_own_variables(self, store)
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Mapping[str, Array]) -> None:
         """Load the layer's variables."""
         keras.layers.Layer.load_own_variables(self, store)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Arguments of the constructor, serializable."""
         serialize = keras.saving.serialize_keras_object
         config = super().get_config() | {
@@ -260,7 +277,9 @@ class FactoredKernel(keras.layers.Layer):
         return {k: v for k, v in config.items() if k not in unsupported}
 
 
-def checked_factoring(depth, width, factorization, kernel_constraint):
+def checked_factoring(
+    depth: int, width: Width, factorization: Factorization, kernel_constraint: object
+) -> tuple[int, int | list[int] | None]:
     """Depth and width of a factored layer, checked with what else is said of its factors.
 
     Args:
@@ -292,7 +311,7 @@ def checked_factoring(depth, width, factorization, kernel_constraint):
     return depth, width
 
 
-def _refuse_on_factors(**arguments):
+def _refuse_on_factors(**arguments: object) -> None:
     for name, value in arguments.items():
         if value is not None:
             raise ValueError(
@@ -301,7 +320,7 @@ def _refuse_on_factors(**arguments):
             )
 
 
-def _checked_width(width, depth):
+def _checked_width(width: Width, depth: int) -> int | list[int] | None:
     """None, an int, or a list of `depth − 1` ints (a list, as JSON gives it back)."""
     if width is None or isinstance(width, numbers.Integral):
         return width if width is None else positive_integer("width", width)

@@ -2,13 +2,15 @@
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_overparam.checks import positive_integer
-from keras_overparam.factorization import application_plans, chain_sizes, plan_for
+from keras_overparam.factorization import Plan, application_plans, chain_sizes, plan_for
 from keras_overparam.layers.factored_kernel import FactoredKernel
+from keras_overparam.typing import Config, Factorization, Identifier, Shape, Tensor, Width
 
 
 @keras.saving.register_keras_serializable(package="keras_overparam")
@@ -72,17 +74,17 @@ class FactoredLinear(FactoredKernel):
 
     def __init__(
         self,
-        units,
-        depth=2,
-        width=None,
-        factorization="balanced",
-        kernel_initializer="glorot_uniform",
-        kernel_regularizer=None,
-        factor_regularizer=None,
-        activity_regularizer=None,
-        kernel_constraint=None,
-        **kwargs,
-    ):
+        units: int,
+        depth: int = 2,
+        width: Width = None,
+        factorization: Factorization = "balanced",
+        kernel_initializer: Identifier = "glorot_uniform",
+        kernel_regularizer: Identifier | None = None,
+        factor_regularizer: Identifier | None = None,
+        activity_regularizer: Identifier | None = None,
+        kernel_constraint: None = None,
+        **kwargs: Any,
+    ) -> None:
         units = positive_integer("units", units)
         super().__init__(
             depth=depth,
@@ -99,7 +101,7 @@ class FactoredLinear(FactoredKernel):
         self.input_spec = keras.layers.InputSpec(min_ndim=2)
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         """Create the factors.
 
         Args:
@@ -114,7 +116,7 @@ class FactoredLinear(FactoredKernel):
         self._add_factors((inputs, self.units), self.kernel_initializer)
         self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: inputs})
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         """Multiply in the order that is cheapest for this many rows, known now or at run time.
 
         Args:
@@ -132,7 +134,7 @@ class FactoredLinear(FactoredKernel):
         branches = [lambda x, plan=plan: self._follow(plan, x) for plan in plans]
         return ops.switch(index, branches, inputs)
 
-    def _follow(self, plan, inputs):
+    def _follow(self, plan: Plan, inputs: Tensor) -> Tensor:
         x = inputs
         for start, stop in pairwise(plan.boundaries):
             segment = self._factors[start:stop]
@@ -140,17 +142,17 @@ class FactoredLinear(FactoredKernel):
             x = ops.matmul(x, ops.cast(matrix, self.compute_dtype))
         return x
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Input shape with its last entry replaced by `units`."""
         return (*input_shape[:-1], self.units)
 
-    def _stock_build_shape(self):
+    def _stock_build_shape(self) -> Shape:
         return (None, self._kernel_shape[0])
 
-    def _stock_config(self):
+    def _stock_config(self) -> Config:
         return super()._stock_config() | {"use_bias": False}
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Arguments of the constructor, serializable."""
         serialize = keras.saving.serialize_keras_object
         return super().get_config() | {

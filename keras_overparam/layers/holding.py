@@ -1,11 +1,14 @@
 """Layers that layers hold in their attributes, and how others take their place."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 
 NOT_HELD = ("_tracker", "_layers")  # attributes in which Keras lists what others hold
 
 
-def replace_held(layer, replacements):
+def replace_held(layer: keras.layers.Layer, replacements: Mapping[int, keras.layers.Layer]) -> None:
     """Put other layers in the place of some that a layer holds in its attributes.
 
     Args:
@@ -34,7 +37,7 @@ def replace_held(layer, replacements):
     layer._layers[:] = [replacements.get(id(inner), inner) for inner in before]  # weights' order
 
 
-def _substituted(value, replacements):
+def _substituted(value: Any, replacements: Mapping[int, keras.layers.Layer]) -> Any:
     """A value with some layers replaced; the same object if it has none of them."""
     if isinstance(value, keras.layers.Layer):
         return replacements.get(id(value), value)
@@ -42,18 +45,18 @@ def _substituted(value, replacements):
         new = {key: _substituted(item, replacements) for key, item in value.items()}
         return new if any(new[key] is not item for key, item in value.items()) else value
     if isinstance(value, (list, tuple)):
-        new = [_substituted(item, replacements) for item in value]
-        if all(a is b for a, b in zip(new, value, strict=True)):
+        items = [_substituted(item, replacements) for item in value]
+        if all(a is b for a, b in zip(items, value, strict=True)):
             return value
-        return type(value)(*new) if hasattr(value, "_fields") else type(value)(new)
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     return value
 
 
-def all_layers(layer):
+def all_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     """A layer and all layers in it, each once."""
-    found = {}
+    found: dict[int, keras.layers.Layer] = {}
 
-    def visit(layer):
+    def visit(layer: keras.layers.Layer) -> None:
         if id(layer) not in found:
             found[id(layer)] = layer
             for inner in layer._layers:

@@ -1,12 +1,23 @@
 """How a factored layer starts: one initializer per factor."""
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import keras
 from keras import ops
 
 from keras_overparam.factorization import balanced_factors, identity_factors
+from keras_overparam.typing import Array, Factorization, Sizes, Tensor
+
+Initializer: TypeAlias = Callable[..., Tensor]  # of a shape and a `dtype`, as Keras calls it
 
 
-def factor_initializers(factorization, kernel_initializer, sizes, sample):
+def factor_initializers(
+    factorization: Factorization,
+    kernel_initializer: Initializer,
+    sizes: Sizes,
+    sample: Initializer,
+) -> list[Initializer]:
     """One Keras initializer for each factor of a chain.
 
     Args:
@@ -26,7 +37,7 @@ def factor_initializers(factorization, kernel_initializer, sizes, sample):
     return [start.factor(index) for index in range(depth)]
 
 
-def _sibling(initializer, index):
+def _sibling(initializer: Initializer, index: int) -> Initializer:
     """The initializer itself for the first factor, differently seeded copies for the others.
 
     A Keras initializer returns the same values at each call for the same shape, so sharing one
@@ -46,21 +57,23 @@ class _JointStart:
     Lazy, because Keras may build a layer inside a stateless scope and run initializers later.
     """
 
-    def __init__(self, split, sample, sizes):
+    def __init__(
+        self, split: Callable[..., list[Array]], sample: Initializer, sizes: Sizes
+    ) -> None:
         self.split = split
         self.sample = sample
         self.sizes = sizes
-        self.remaining = None
+        self.remaining: dict[int, Array] | None = None
 
-    def factor(self, index):
-        def initializer(shape, dtype=None):
+    def factor(self, index: int) -> Initializer:
+        def initializer(shape: Sizes, dtype: str | None = None) -> Tensor:
             if self.remaining is None or index not in self.remaining:
                 self.remaining = dict(enumerate(self._split_sample(dtype)))
             return ops.convert_to_tensor(self.remaining.pop(index), dtype=dtype)
 
         return initializer
 
-    def _split_sample(self, dtype):
+    def _split_sample(self, dtype: str | None) -> list[Array]:
         kernel = self.sample((self.sizes[0], self.sizes[-1]), dtype=dtype)
         kernel = ops.convert_to_numpy(ops.cast(kernel, "float32" if dtype is None else dtype))
         if kernel.dtype.name not in ("float32", "float64"):
