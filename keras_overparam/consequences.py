@@ -230,8 +230,8 @@ def _closed_path(
     across = np.eye(len(along))[np.argmin(np.abs(along))]
     across = across - (across @ along) * along
     across = across / np.linalg.norm(across)
-    place, weight = np.polynomial.legendre.leggauss(nodes)
-    place, weight = (place[:, None] + 1) / 2, weight[:, None] / 2
+    roots, weights = np.polynomial.legendre.leggauss(nodes)
+    place, weight = (roots[:, None] + 1) / 2, weights[:, None] / 2
     angle = np.pi * place
     length = outer - inner
     line = along * np.ones_like(place)

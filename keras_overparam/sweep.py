@@ -209,10 +209,10 @@ class _Sweep:
         self.devices = checked_devices(devices) if devices is not None else None
         self._check()
         self.slots: list[Array] | None = None
-        self.steps = np.zeros(len(self.rates), "int32")
-        self.losses = np.full((len(self.grid), len(self.rates)), np.inf)
+        self.steps: Array = np.zeros(len(self.rates), "int32")
+        self.losses: Float64Array = np.full((len(self.grid), len(self.rates)), np.inf)
         self.iteration = 0
-        self.columns = np.arange(len(self.rates))  # configurations still trained
+        self.columns: Array = np.arange(len(self.rates))  # configurations still trained
 
     def _check(self) -> None:
         count = self.rates.shape

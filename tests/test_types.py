@@ -49,7 +49,8 @@ def test_the_core_and_its_users_code_type_check_strictly(tmp_path, monkeypatch):
     core = os.path.relpath(keras_overparam.__path__[0])
     report, problems, _ = api.run(["--strict", "--no-error-summary", core, str(file)])
     assert problems == ""
-    found = dict(re.findall(rf"^{re.escape(str(file))}:(\d+): (.*)$", report, re.MULTILINE))
+    # From its cache, mypy reports the folder of an earlier run.
+    found = dict(re.findall(r"^.+\Wuser\.py:(\d+): (.*)$", report, re.MULTILINE))
     assert len(found) == len(report.splitlines()), report  # nothing in the core
     expected = {str(n): line.split("  # ")[-1] for n, line in enumerate(USE.splitlines(), 1)}
     expected = {n: text for n, text in expected.items() if text.startswith(("note:", "error:"))}
