@@ -15,6 +15,15 @@ OTHERS = {
     "jax": ["tests/core"],
     "torch": [f"tests/core/test_{part}.py" for part in ON_PYTORCH],
 }
+# Nearly all that tests on JAX do is to compile small programs, most of them for one call. They are
+# compiled as ever but for optimizations of machine code, and what is compiled again (the same
+# conditional in the next step, the same model made anew) is read from a cache of this run.
+JAX = {
+    "JAX_ENABLE_X64": "1",
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
 RUNS = pytest.StashKey()
 
 
@@ -37,7 +46,8 @@ def pytest_collection_finish(session):
 def _started(backend, tests, log):
     """A test run on a backend, and the file that it reports to."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *tests]
-    environment = os.environ | {"KERAS_BACKEND": backend, "JAX_ENABLE_X64": "1"}
+    cache = str(log.with_suffix(".cache"))
+    environment = os.environ | JAX | {"KERAS_BACKEND": backend, "JAX_COMPILATION_CACHE_DIR": cache}
     with log.open("wb") as file:
         run = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT

@@ -128,7 +128,6 @@ def value_and_gradients(function, arrays):
     return value, tape.gradient(value, tensors)
 
 
-@settings(deadline=None, max_examples=40)
 @given(sizes=SIZES)
 def test_squared_norm_of_a_product_and_its_gradients(sizes):
     factors = random_chain(sizes)
@@ -258,7 +257,6 @@ def test_narrow_identity_factors_keep_the_first_columns_or_rows(case, depth, wid
     np.testing.assert_array_equal(chain_product(identity_factors(kernel, depth, width)), kept)
 
 
-@settings(deadline=None, max_examples=30)
 @given(sizes=SIZES)
 def test_balancedness_gap_is_the_largest_norm(sizes):
     factors = random_chain(sizes)

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
 
@@ -29,7 +29,6 @@ def built(layer, inputs):
 # The function -----------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=40)
 @given(
     inputs=st.integers(1, 12),
     units=st.integers(1, 12),
