@@ -45,6 +45,17 @@ def test_benchmarks_run(script, tmp_path):
     assert all(line["median"] > 0 for line in rows)
 
 
+def test_the_growth_of_an_optimizers_step(tmp_path):
+    small = ["--widths", "6", "8", "--depths", "2", "3", "--base-width", "6"]
+    rows = run_quickly("optimizer_growth.py", ["--rounds", "1", "--steps", "1", *small], tmp_path)[
+        "rows"
+    ]
+    assert {row["unit"] for row in rows} == {"ms per step", "ratio", "exponent"}
+    points = {(row["contender"], row["width"], row["depth"]) for row in rows if "width" in row}
+    assert {("Adam", 8, 2), ("EndToEnd, exact", 6, 3)} <= points
+    assert all(row["median"] > 0 for row in rows if row["unit"] != "exponent")
+
+
 def test_training_step(tmp_path):
     """Contenders that learn otherwise than the oracle would end the run."""
     rows = run_quickly("training_step.py", ["--quick"], tmp_path)["rows"]

@@ -6,7 +6,7 @@ import re
 import pytest
 
 import publish
-from plumbing import network_results, networks, results
+from plumbing import benchmark_tables, network_results, networks, results
 
 TEXT, README, GROUPS, RATE_GROUPS = publish.rendered()
 RESULTS = [result for group in GROUPS + RATE_GROUPS for result in group]
@@ -88,5 +88,23 @@ def test_the_tolerance_for_an_error_is_the_largest_that_keeps_it_throughout():
         {"tolerance": tolerance, "kept": {"largest": largest}}
         for tolerance, largest in [(0.1, 1e-5), (0.1, 1e-2), (0.01, 1e-5), (0.01, 1e-4)]
     ]
-    assert "At a tolerance of 0.01 it stays below 0.001" in publish._tolerance_for(1e-3, rows)
-    assert "needs a tolerance below 0.01." in publish._tolerance_for(1e-6, rows)
+    assert "At a tolerance of 0.01 it stays below 0.001" in benchmark_tables._tolerance_for(
+        1e-3, rows
+    )
+    assert "needs a tolerance below 0.01." in benchmark_tables._tolerance_for(1e-6, rows)
+
+
+def test_a_target_is_judged_by_the_row_that_keeps_it_least(tmp_path):
+    rows = [
+        {"what": f"ratio, case {case}", "median": median, "quartiles": [0.9, 1.2]}
+        for case, median in (("a", 1.0), ("b", 1.1))
+    ]
+    (tmp_path / "benchmark_some.json").write_text(json.dumps({"rows": rows}))
+    most = benchmark_tables.Target("it", "some", "ratio, .*", 1.05)
+    assert most.measured(tmp_path)["what"] == "ratio, case b"
+    assert not most.met(most.measured(tmp_path))
+    least = benchmark_tables.Target("it", "some", "ratio, .*", 1.0, at_least=True)
+    assert least.measured(tmp_path)["what"] == "ratio, case a"
+    assert least.met(least.measured(tmp_path))
+    with pytest.raises(ValueError, match="no row like 'speed'"):
+        benchmark_tables.Target("it", "some", "speed", 1.0).measured(tmp_path)

@@ -159,11 +159,11 @@ def test_divergence_is_a_result(data, tmp_path):
     assert result.steps_to("objective", 0.0) is None
 
 
-def test_tensorboard_logs_hold_the_scalars(data, tmp_path):
+def test_tensorboard_logs_hold_the_scalars(undisturbed):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    training.train(TINY, data, tmp_path)
-    events = EventAccumulator(str(tmp_path / training.LOGS))
+    folder, _ = undisturbed
+    events = EventAccumulator(str(folder / training.LOGS))
     events.Reload()
     assert set(events.Tags()["tensors"]) == {
         "training/objective",
@@ -175,7 +175,7 @@ def test_tensorboard_logs_hold_the_scalars(data, tmp_path):
         "_hparams_/session_start_info",
     }
     assert [event.step for event in events.Tensors("validation/error_percent")] == [4, 8, 12]
-    factors = EventAccumulator(str(tmp_path / training.LOGS / "factors"))
+    factors = EventAccumulator(str(folder / training.LOGS / "factors"))
     factors.Reload()
     assert [event.step for event in factors.Tensors("dense1/norm")] == [0, 4, 8, 12]
 

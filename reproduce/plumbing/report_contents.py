@@ -316,6 +316,7 @@ TABLES = {
         "other_networks", ("Networks at their best rates and scales, median and range over seeds",)
     ),
     "mnist_cnn_verdicts": Table("mnist_cnn", ("Verdicts",)),
+    "targets": Table("mnist_step", ("All benchmarks against their targets",)),
     "mnist_step": Table("mnist_step", ("Duration of a step, and ratios",)),
     "monitor": Table("monitor", ("Duration of a step with and without, and their ratio",)),
     "end_to_end_step": Table("end_to_end_step", ("Duration of a step on one kernel, and ratios",)),

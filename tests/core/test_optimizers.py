@@ -41,7 +41,7 @@ def stepped(optimizer, kernels, steps=1):
 
 
 def step_function(optimizer, kernels):
-    """`optimizer.apply`, compiled on JAX: called eagerly, each conditional is compiled anew there."""
+    """`optimizer.apply`, compiled on JAX, which would compile its conditionals in each step."""
     if keras.backend.backend() != "jax":
         return lambda gradients: optimizer.apply(gradients, kernels)
     import jax
