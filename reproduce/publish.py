@@ -16,6 +16,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from plumbing import (
+    benchmark_figure,
     benchmark_tables,
     claims,
     criteria,
@@ -40,6 +41,8 @@ RULE = ROOT / "assets" / "end_to_end_rule"
 SWEEPS = ROOT / "assets" / "gas_sensor"
 NETWORKS = ROOT / "assets" / "other_networks"
 CONVERSION_BENCHMARK = ROOT / "assets" / "benchmark_conversion.json"
+GROWTH_BENCHMARK = ROOT / "assets" / "benchmark_optimizer_growth.json"
+TRAINING_BENCHMARK = ROOT / "assets" / "benchmark_training_step.json"
 MONITOR_BENCHMARK = ROOT / "assets" / "benchmark_monitor.json"
 SWEEP_BENCHMARK = ROOT / "assets" / "benchmark_sweep.json"
 CONSEQUENCES = ROOT / "assets" / "consequences.jsonl.gz"
@@ -200,6 +203,8 @@ def parts(summary):
         "other_networks": network_results.table(summary["other_networks"]["summaries"]),
         "mnist_cnn_verdicts": rule_verdicts.verdict_table(summary["verdicts"]),
         "targets": benchmark_tables.target_table(ROOT / "assets"),
+        "training_step": benchmark_tables.training_table(TRAINING_BENCHMARK),
+        "growth": benchmark_tables.growth_table(TRAINING_BENCHMARK, GROWTH_BENCHMARK),
         "mnist_step": benchmark_tables.benchmark_table(BENCHMARK),
         "monitor": benchmark_tables.benchmark_table(MONITOR_BENCHMARK),
     }
@@ -247,6 +252,9 @@ def main(arguments=None):
     (ROOT / "README.md").write_text(readme, encoding="utf-8")
     (ROOT / "assets" / "claims.json").write_text(
         records.to_indented_json(ledger()), encoding="utf-8"
+    )
+    benchmark_figure.draw(
+        json.loads(TRAINING_BENCHMARK.read_text()), TRAINING_BENCHMARK.with_suffix(".png")
     )
     figures.draw_objective(groups, ROOT / "assets" / "mnist_cnn.png")
     figures.draw_rates(rate_groups, ROOT / "assets" / "mnist_rates.png")

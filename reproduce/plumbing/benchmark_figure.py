@@ -11,7 +11,8 @@ KERAS, TORCH = {"linestyle": "-", "marker": "o"}, {"linestyle": "--", "marker": 
 STYLES = {
     "Dense": {"color": palette.DEPTHS[1]} | KERAS,
     "FactoredDense": {"color": palette.DEPTHS[2]} | KERAS,
-    "stacked Dense": {"color": palette.NEUTRAL} | KERAS,
+    # Wide: the factored layer's line runs on it.
+    "stacked Dense": {"color": palette.NEUTRAL, "linewidth": 4, "alpha": 0.5, "zorder": 1} | KERAS,
     "torch Linear": {"color": palette.DEPTHS[1]} | TORCH,
     "OverparamLinear": {"color": palette.NEUTRAL} | TORCH,
 }

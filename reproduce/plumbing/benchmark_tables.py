@@ -51,6 +51,25 @@ TARGETS = [
     Target(f"{TUTORIAL}, no L2 term", "mnist_step", r"FactoredDense/Dense: .* L2 on none", 1.05),
     Target(f"{TUTORIAL}, L2 on factors", "mnist_step", r"FactoredDense/Dense: .* factors", 1.05),
     Target(f"{TUTORIAL}, L2 on product", "mnist_step", r"FactoredDense/Dense: .* product", 1.05),
+    Target(
+        "a factored layer's training step over the cheapest order by operation count",
+        "training_step",
+        r"FactoredDense / the cheapest by count, .*",
+        1.1,
+    ),
+    Target(
+        "peak memory of the tutorial network's training, depth 2 over plain",
+        "training_step",
+        r"peak memory, tutorial CNN, .*, depth 2 / plain",
+        1.25,
+    ),
+    Target(
+        "peak memory of a square layer's, which has twice the parameters",
+        "training_step",
+        r"peak memory, square layer .*, depth 2 / plain",
+        1.25,
+    ),
+    Target("import over Keras's", "start_up", r"import keras_overparam / keras, .*", 1.05),
     Target("main job over a bare loop", "mnist_step", r"main/bare: .*", 1.10),
     Target(
         "sweep engine, share of the matrix-multiply peak, 128 configurations",
@@ -128,16 +147,64 @@ def step_table(path):
         )
         contenders[contender] = None
     head = ["Kernel, gradient, move", *contenders]
-    table = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for where, found in lines.items():
-        cells = [where, *(found.get(contender, "") for contender in contenders)]
-        table.append("| " + " | ".join(cells) + " |")
+    table = _table(
+        head,
+        (
+            [where, *(found.get(contender, "") for contender in contenders)]
+            for where, found in lines.items()
+        ),
+    )
     table.append(
         circumstances(report)
         + f"milliseconds, medians of {report['rounds']} rounds of {report['steps_per_turn']} "
         "steps; ratios with quartiles."
     )
     return "\n".join(table)
+
+
+def training_table(path):
+    """Markdown table of a square layer's training step: a line for each batch, width and depth."""
+    report = json.loads(path.read_text())
+    points, contenders = {}, {}
+    for row in report["rows"]:
+        if not {"contender", "batch", "width", "depth"} <= row.keys():
+            continue
+        name = row["contender"] + (f" / {row['against']}" if "against" in row else "")
+        low, middle, high = (f"{value:.2f}" for value in values_of(row))
+        ratio = f"{middle} ({low}–{high})"
+        cell = ratio if row["unit"] == "ratio" else f"{row['median']:.3g}"
+        points.setdefault((row["batch"], row["width"], row["depth"]), {})[name] = cell
+        contenders[name] = None
+    lines = _table(
+        ["Batch, width, depth", *contenders],
+        (
+            [", ".join(map(str, point)), *(cells.get(name, "") for name in contenders)]
+            for point, cells in points.items()
+        ),
+    )
+    limits = (f"{row['median']:.0f} {row['unit']}" for row in report["rows"] if "limit" in row)
+    lines.append(
+        circumstances(report)
+        + f"milliseconds, medians of {report['rounds']} rounds, and ratios with quartiles; the "
+        f"machine's limits are {' and '.join(limits)}."
+    )
+    return "\n".join(lines)
+
+
+def growth_table(*paths):
+    """Markdown table of the exponents with which durations grow, from several reports."""
+    lines = []
+    for path in paths:
+        for row in json.loads(path.read_text())["rows"]:
+            if row["unit"] == "exponent":
+                low, middle, high = (f"{value:.2f}" for value in values_of(row))
+                lines.append([row["what"].removeprefix("growth of "), f"{middle} ({low}–{high})"])
+    return "\n".join(_table(["Duration of a step", "Exponent (quartiles)"], lines))
+
+
+def _table(head, rows):
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    return [*lines, *("| " + " | ".join(row) + " |" for row in rows)]
 
 
 def conversion_table(path):

@@ -116,6 +116,30 @@ EXPERIMENTS = {
             "python reproduce/publish.py",
         ),
     ),
+    "training_step": Experiment(
+        "What a layer's training step costs",
+        "A square factored layer beside a plain one, plain ones stacked, and PyTorch's, with "
+        "batch, width and depth varied one at a time.",
+        "benchmark_training_step.json",
+        ("python benchmarks/training_step.py --rounds {rounds}",),
+    ),
+    "optimizer_growth": Experiment(
+        "How a step of the rule grows with width and depth",
+        "A step of EndToEnd on one square kernel beside SGD, Adam, Muon and the textbook's way. "
+        "The result is in the table of exponents.",
+        "benchmark_optimizer_growth.json",
+        (
+            "python benchmarks/optimizer_growth.py --rounds {rounds} --steps {steps_per_turn} "
+            "--dtype {dtype}",
+        ),
+    ),
+    "start_up": Experiment(
+        "What importing costs",
+        "Importing the package beside importing Keras alone, in interpreters of their own. The "
+        "result is a row of the targets.",
+        "benchmark_start_up.json",
+        ("python benchmarks/start_up.py --rounds {rounds}",),
+    ),
     "mnist_step": Experiment(
         "What a training step costs",
         "The main job against a bare hand-written loop of the same network, and factored against "
@@ -174,6 +198,16 @@ EXPERIMENTS = {
 }
 
 FIGURES = {
+    "benchmark_training_step": Figure(
+        "training_step",
+        "Duration of a training step by batch, width and depth",
+        "A factored layer takes as long as plain ones stacked, and less where the batch is so "
+        "large that multiplying its factors first is cheaper. Medians and quartiles over rounds; "
+        "dotted, the arithmetic at the speed of a large matrix product.",
+        "Three plots of milliseconds against batch, width and depth, all on log scales, for Dense, "
+        "FactoredDense, stacked Dense layers and PyTorch's Linear and OverparamLinear.",
+        "python reproduce/publish.py",
+    ),
     "gas_sensor_l4": Figure(
         "gas_sensor",
         "Loss by iteration at the best rates, and final loss by learning rate, l4 loss",
@@ -317,6 +351,8 @@ TABLES = {
     ),
     "mnist_cnn_verdicts": Table("mnist_cnn", ("Verdicts",)),
     "targets": Table("mnist_step", ("All benchmarks against their targets",)),
+    "training_step": Table("training_step", ("Duration of a square layer's step, and ratios",)),
+    "growth": Table("training_step", ("Exponents of growth",)),
     "mnist_step": Table("mnist_step", ("Duration of a step, and ratios",)),
     "monitor": Table("monitor", ("Duration of a step with and without, and their ratio",)),
     "end_to_end_step": Table("end_to_end_step", ("Duration of a step on one kernel, and ratios",)),
