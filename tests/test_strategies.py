@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+from clusters import free_ports, tf_config
 
 import mnist_cnn
 from plumbing import datasets, records, strategies, training
@@ -93,21 +94,6 @@ class Process:
             self.process.kill()
         assert self.process.returncode == status, output[-3000:]
         return output
-
-
-def tf_config(worker, *ports):
-    addresses = [f"localhost:{port}" for port in ports]
-    return json.dumps(
-        {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": worker}}
-    )
-
-
-def free_ports(number=2):
-    sockets = [socket.create_server(("", 0)) for _ in range(number)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def two_workers(command, folder, dying=None, **death):

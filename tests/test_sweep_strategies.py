@@ -1,14 +1,13 @@
 """Sweeps on several devices and on several workers leave the records of one device."""
 
-import json
 import multiprocessing
 import os
 import signal
-import socket
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from clusters import free_ports, tf_config
 
 import gas_sensor as script
 from keras_overparam import sweep
@@ -62,15 +61,16 @@ def started(*arguments):
 
 def started_workers(folder, dies):
     """Two workers that share no folder; the second may die."""
-    sockets = [socket.create_server(("localhost", 0)) for _ in range(2)]
-    jobs = {"worker": [f"localhost:{one.getsockname()[1]}" for one in sockets]}
-    for one in sockets:
-        one.close()
-    tasks = [{"type": "worker", "index": index} for index in range(2)]
-    configs = [json.dumps({"cluster": jobs, "task": task}) for task in tasks]
+    ports = free_ports()
     return [
-        started(folder / f"worker{index}", "multi-worker", 1, config, dies and index == 1)
-        for index, config in enumerate(configs)
+        started(
+            folder / f"worker{index}",
+            "multi-worker",
+            1,
+            tf_config(index, *ports),
+            dies and index == 1,
+        )
+        for index in range(2)
     ]
 
 

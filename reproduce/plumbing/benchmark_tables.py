@@ -6,6 +6,7 @@ import re
 
 ERROR_TARGET = 1e-3  # of `EndToEnd` with a tolerance, relative to the exact rule
 WAYS = ("overparameterize", "collapse")
+POINT = ("batch", "width", "depth")  # of the grid of training steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,23 +96,43 @@ def target_table(folder):
     Args:
         folder: where the benchmarks' reports are.
     """
-    lines = ["| Ratio | Target | Measured (quartiles) | |", "|---|---|---|---|"]
+    rows = []
     for target in TARGETS:
         row = target.measured(folder)
-        low, middle, high = (f"{value:.4g}" for value in values_of(row))
-        measured = f"{middle} ({low}–{high})"
+        measured = _with_quartiles(row, ".4g")
         if row["of"] > 1:
             measured += f", worst of {row['of']}: {row['what']}"
         bound = f"{'≥' if target.at_least else '≤'} {target.bound:g}"
-        met = "met" if target.met(row) else "**missed**"
-        lines.append(f"| {target.what} | {bound} | {measured} | {met} |")
-    return "\n".join(lines)
+        rows.append([target.what, bound, measured, "met" if target.met(row) else "**missed**"])
+    return _table(["Ratio", "Target", "Measured (quartiles)", ""], rows)
 
 
-def values_of(row):
-    """Lower quartile, median and upper quartile of a row."""
-    low, high = row["quartiles"]
-    return low, row["median"], high
+def _with_quartiles(row, form):
+    """Median and quartiles of a row in words."""
+    low, high = (format(value, form) for value in row["quartiles"])
+    return f"{row['median']:{form}} ({low}–{high})"
+
+
+def _table(head, rows, *below):
+    """Markdown text of a table, and lines below it."""
+    lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
+    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:], *below])
+
+
+def _pivoted(corner, cells, *below):
+    """A table of a line for each place, and a column for each contender.
+
+    Args:
+        corner: what the places are.
+        cells: triples of place, contender and text; lines and columns keep their order.
+        *below: lines below the table.
+    """
+    lines, contenders = {}, {}
+    for place, contender, text in cells:
+        lines.setdefault(place, {})[contender] = text
+        contenders[contender] = None
+    rows = ([place, *(line.get(name, "") for name in contenders)] for place, line in lines.items())
+    return _table([corner, *contenders], rows, *below)
 
 
 def circumstances(report):
@@ -123,140 +144,123 @@ def circumstances(report):
 def benchmark_table(path):
     """Markdown table of the ratios measured by a benchmark."""
     report = json.loads(path.read_text())
-    lines = ["| | median | quartiles |", "|---|---|---|"]
+    rows = []
     for row in report["rows"]:
-        digits = 2 if row["unit"] == "ratio" else 1
-        low, middle, high = (f"{value:.{digits}f}" for value in values_of(row))
-        lines.append(f"| {row['what']} ({row['unit']}) | {middle} | {low} – {high} |")
-    lines.append(
-        circumstances(report) + f"{report['rounds']} rounds of {report['steps_per_turn']} steps."
-    )
-    return "\n".join(lines)
+        form = ".2f" if row["unit"] == "ratio" else ".1f"
+        low, high = (format(value, form) for value in row["quartiles"])
+        what = f"{row['what']} ({row['unit']})"
+        rows.append([what, format(row["median"], form), f"{low} – {high}"])
+    rounds = f"{report['rounds']} rounds of {report['steps_per_turn']} steps."
+    return _table(["", "median", "quartiles"], rows, circumstances(report) + rounds)
 
 
 def step_table(path):
     """Markdown table of an optimizer's step on one kernel: a line for each kernel and gradient."""
     report = json.loads(path.read_text())
-    lines, contenders = {}, {}
+    cells = []
     for row in report["rows"]:
         contender, where = re.fullmatch(r"(.*?), (\d+×\d+, .*)", row["what"]).groups()
-        low, middle, high = (f"{value:.2f}" for value in values_of(row))
-        ratio = f"{middle} ({low}–{high})"
-        lines.setdefault(where, {})[contender] = (
-            ratio if row["unit"] == "ratio" else f"{row['median']:.1f}"
-        )
-        contenders[contender] = None
-    head = ["Kernel, gradient, move", *contenders]
-    table = _table(
-        head,
-        (
-            [where, *(found.get(contender, "") for contender in contenders)]
-            for where, found in lines.items()
-        ),
-    )
-    table.append(
+        cells.append((where, contender, _duration_or_ratio(row, ".1f")))
+    return _pivoted(
+        "Kernel, gradient, move",
+        cells,
         circumstances(report)
         + f"milliseconds, medians of {report['rounds']} rounds of {report['steps_per_turn']} "
-        "steps; ratios with quartiles."
+        "steps; ratios with quartiles.",
     )
-    return "\n".join(table)
 
 
 def training_table(path):
     """Markdown table of a square layer's training step: a line for each batch, width and depth."""
     report = json.loads(path.read_text())
-    points, contenders = {}, {}
+    cells = []
     for row in report["rows"]:
-        if not {"contender", "batch", "width", "depth"} <= row.keys():
-            continue
-        name = row["contender"] + (f" / {row['against']}" if "against" in row else "")
-        low, middle, high = (f"{value:.2f}" for value in values_of(row))
-        ratio = f"{middle} ({low}–{high})"
-        cell = ratio if row["unit"] == "ratio" else f"{row['median']:.3g}"
-        points.setdefault((row["batch"], row["width"], row["depth"]), {})[name] = cell
-        contenders[name] = None
-    lines = _table(
-        ["Batch, width, depth", *contenders],
-        (
-            [", ".join(map(str, point)), *(cells.get(name, "") for name in contenders)]
-            for point, cells in points.items()
-        ),
-    )
+        if {"contender", *POINT} <= row.keys():
+            name = row["contender"] + (f" / {row['against']}" if "against" in row else "")
+            point = ", ".join(str(row[axis]) for axis in POINT)
+            cells.append((point, name, _duration_or_ratio(row, ".3g")))
     limits = (f"{row['median']:.0f} {row['unit']}" for row in report["rows"] if "limit" in row)
-    lines.append(
+    return _pivoted(
+        "Batch, width, depth",
+        cells,
         circumstances(report)
         + f"milliseconds, medians of {report['rounds']} rounds, and ratios with quartiles; the "
-        f"machine's limits are {' and '.join(limits)}."
+        f"machine's limits are {' and '.join(limits)}.",
     )
-    return "\n".join(lines)
+
+
+def _duration_or_ratio(row, form):
+    """A row's cell: of a duration the median, of a ratio the quartiles too."""
+    return _with_quartiles(row, ".2f") if row["unit"] == "ratio" else format(row["median"], form)
 
 
 def growth_table(*paths):
     """Markdown table of the exponents with which durations grow, from several reports."""
-    lines = []
-    for path in paths:
-        for row in json.loads(path.read_text())["rows"]:
-            if row["unit"] == "exponent":
-                low, middle, high = (f"{value:.2f}" for value in values_of(row))
-                lines.append([row["what"].removeprefix("growth of "), f"{middle} ({low}–{high})"])
-    return "\n".join(_table(["Duration of a step", "Exponent (quartiles)"], lines))
-
-
-def _table(head, rows):
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    return [*lines, *("| " + " | ".join(row) + " |" for row in rows)]
+    rows = (row for path in paths for row in json.loads(path.read_text())["rows"])
+    return _table(
+        ["Duration of a step", "Exponent (quartiles)"],
+        (
+            [row["what"].removeprefix("growth of "), _with_quartiles(row, ".2f")]
+            for row in rows
+            if row["unit"] == "exponent"
+        ),
+    )
 
 
 def conversion_table(path):
     """Markdown table of models that were overparameterized and collapsed."""
     report = json.loads(path.read_text())
     measured = {row["what"]: row for row in report["rows"]}
-    lines = [
-        f"| Model | Parameters: original, depth {report['depth']}, collapsed "
-        "| Largest difference of outputs: there, back | Seconds: there, back "
-        "| Inference, collapsed / original (quartiles) |",
-        "|---|---|---|---|---|",
-    ]
+    rows = []
     for model in report["models"]:
         name = model["model"]
-        seconds = [measured[f"{name}, {how}"]["median"] for how in WAYS]
-        ratio = measured[f"{name}, inference, collapsed / original"]
-        low, high = ratio["quartiles"]
-        lines.append(
-            f"| {name} | {', '.join(f'{n:,}' for n in model['parameters'])} "
-            f"| {model['difference_overparameterized']:.0e}, {model['difference_collapsed']:.0e} "
-            f"| {seconds[0]:.1f}, {seconds[1]:.1f} "
-            f"| {ratio['median']:.3f} ({low:.3f}–{high:.3f}) |"
+        differences = (model[f"difference_{way}"] for way in ("overparameterized", "collapsed"))
+        seconds = (measured[f"{name}, {way}"]["median"] for way in WAYS)
+        rows.append(
+            [
+                name,
+                ", ".join(f"{number:,}" for number in model["parameters"]),
+                ", ".join(f"{difference:.0e}" for difference in differences),
+                ", ".join(f"{value:.1f}" for value in seconds),
+                _with_quartiles(measured[f"{name}, inference, collapsed / original"], ".3f"),
+            ]
         )
-    lines.append(
+    head = [
+        "Model",
+        f"Parameters: original, depth {report['depth']}, collapsed",
+        "Largest difference of outputs: there, back",
+        "Seconds: there, back",
+        "Inference, collapsed / original (quartiles)",
+    ]
+    return _table(
+        head,
+        rows,
         circumstances(report)
         + f"batches of {report['batch']}, {report['rounds']} rounds of {report['steps_per_turn']}. "
-        "Differences are relative to the largest output."
+        "Differences are relative to the largest output.",
     )
-    return "\n".join(lines)
 
 
 def error_table(path):
     """Markdown table of the rule's errors along trainings at several tolerances."""
     report = json.loads(path.read_text())
-    lines = [
-        "| Kernel | L2 on | Tolerance | Decompositions | Error, median (largest) "
-        "| Error of `end_to_end_gradient` |",
-        "|---|---|---|---|---|---|",
+    rows = [
+        [
+            row["kernel"],
+            row["regularize"],
+            f"{row['tolerance']:g}",
+            str(row["decompositions"]),
+            *(f"{row[w]['median']:.1e} ({row[w]['largest']:.1e})" for w in ("kept", "exact")),
+        ]
+        for row in report["rows"]
     ]
-    for row in report["rows"]:
-        kept, exact = (
-            f"{row[what]['median']:.1e} ({row[what]['largest']:.1e})" for what in ("kept", "exact")
-        )
-        lines.append(
-            f"| {row['kernel']} | {row['regularize']} | {row['tolerance']:g} "
-            f"| {row['decompositions']} | {kept} | {exact} |"
-        )
-    lines.append(
+    head = ["Kernel", "L2 on", "Tolerance", "Decompositions", "Error, median (largest)"]
+    return _table(
+        [*head, "Error of `end_to_end_gradient`"],
+        rows,
         f"\n{report['steps']} steps of each training, compared every {report['every']}. "
-        + _tolerance_for(ERROR_TARGET, report["rows"])
+        + _tolerance_for(ERROR_TARGET, report["rows"]),
     )
-    return "\n".join(lines)
 
 
 def _tolerance_for(target, rows):

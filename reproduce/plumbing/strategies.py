@@ -14,6 +14,7 @@ import signal
 import socket
 import tempfile
 import time
+import zlib
 from pathlib import Path
 
 import keras
@@ -67,18 +68,40 @@ class Distribution:
         _TEMPORARY.append(folder)
         return Path(folder.name)
 
-    def from_chief(self, value):
-        """The chief's value of a number or array, on every worker; all must call it.
+    def total(self, array):
+        """Sum of the workers' arrays, of one shape, on every worker; all must call it.
 
-        It travels in float64: integers must be below 2^53.
+        They travel in float64: integers must be below 2^53.
         """
+        if self.workers == 1:
+            return array
+        # Every worker adds one array, whatever the number of its devices.
+        sent = tf.constant(array.astype("float64"))
+        return self.strategy.reduce("SUM", sent, axis=None).numpy().astype(array.dtype)
+
+    def from_chief(self, value):
+        """The chief's value of a number or array, on every worker, see `total`."""
         if self.workers == 1:
             return value
         array = np.asarray(value)
-        sent = array.astype("float64") if self.is_chief else np.zeros(array.shape)
-        # Every worker adds one value, whatever the number of its devices.
-        total = self.strategy.reduce("SUM", tf.constant(sent), axis=None)
-        return total.numpy().astype(array.dtype)[()]
+        return self.total(array if self.is_chief else np.zeros_like(array))[()]
+
+    def check_same_run(self, settings, data):
+        """Refuse what is not the chief's run; all must call it.
+
+        Workers that train something else would wait for each other forever, or train nonsense.
+
+        Args:
+            settings: of the run.
+            data: what it trains on.
+        """
+        name = f"{settings.run_name}, data {data.digest}"
+        digest = zlib.crc32(name.encode())
+        if self.from_chief(digest) != digest:
+            raise ClusterError(
+                f"Worker {self.worker} trains another run than the chief, {name}; give the "
+                "same command and the same data to every worker."
+            )
 
     @contextlib.contextmanager
     def watched(self, resumes_after="epoch"):

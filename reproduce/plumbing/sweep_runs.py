@@ -6,7 +6,6 @@ import json
 
 import keras
 import numpy as np
-import tensorflow as tf
 from tqdm.auto import tqdm
 
 from keras_overparam import identity_factors, sweep_linear_networks
@@ -15,7 +14,6 @@ from keras_overparam.sweep import logarithmic_grid
 from plumbing import records
 from plumbing.linear_networks import STARTS
 from plumbing.strategies import Distribution
-from plumbing.training import _check_same_run
 
 POINTS = 60  # recorded iterations, logarithmically spaced
 PER_DECADE = 8  # learning rates
@@ -108,7 +106,7 @@ def run(settings, data, folder, again=False, distribution=None):
     """
     distribution = distribution or Distribution()
     record = records.Record(records.make_folder(folder))
-    _check_same_run(settings, data, distribution)
+    distribution.check_same_run(settings, data)
     if distribution.is_chief and (again or not record.lines()):
         record.keep([])
         description = {name: getattr(data, name) for name in ("name", "source", "digest", "notice")}
@@ -181,13 +179,9 @@ def train_part(settings, data, folder, exponents, distribution):
 
 def _joined(part, share, count, distribution):
     """An array of all configurations from the workers' shares of it."""
-    if distribution.workers == 1:
-        return part
-    whole = np.zeros((count, *part.shape[1:]))
+    whole = np.zeros((count, *part.shape[1:]), part.dtype)
     whole[share] = part
-    # Every worker adds one array, whatever the number of its devices.
-    total = distribution.strategy.reduce("SUM", tf.constant(whole), axis=None)
-    return total.numpy().astype(part.dtype)
+    return distribution.total(whole)
 
 
 def _next_part(settings, record):

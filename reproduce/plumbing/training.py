@@ -5,7 +5,6 @@ import math
 import shutil
 import sys
 import time
-import zlib
 
 import keras
 import numpy as np
@@ -15,7 +14,7 @@ from tqdm.auto import tqdm
 from keras_overparam import FactorMonitor, collapse
 from keras_overparam.callbacks import watched_kernels
 from plumbing import boards, records, tutorial_cnn
-from plumbing.strategies import ClusterError, Distribution, Replicas
+from plumbing.strategies import Distribution, Replicas
 
 METRICS = ("objective", "cross_entropy", "l2")
 SUMMARY_EVERY = 10  # steps between two TensorBoard points
@@ -42,21 +41,10 @@ def train(settings, data, folder, again=False, distribution=None):
     if again:
         for path in folder.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    _check_same_run(settings, data, distribution)
+    distribution.check_same_run(settings, data)
     if distribution.from_chief(record.outcome() is None):
         Run(settings, data, folder, record, distribution).go()
     return record
-
-
-def _check_same_run(settings, data, distribution):
-    """Workers that train something else would wait for each other forever, or train nonsense."""
-    name = f"{settings.run_name}, data {data.digest}"
-    digest = zlib.crc32(name.encode())
-    if distribution.from_chief(digest) != digest:
-        raise ClusterError(
-            f"Worker {distribution.worker} trains another run than the chief, {name}; give the "
-            "same command and the same data to every worker."
-        )
 
 
 class Run:
