@@ -9,7 +9,8 @@ Keras's `model.fit`, one configuration after another; NumPy over the columns of 
 writes it, and with the power as products in place; JAX's
 `vmap` of a plain loss under `scan`, with optax's SGD (left out without optax). The share of the
 peak counts `4 n d` operations per configuration and iteration, and takes for peak the product of
-two square matrices on TensorFlow in the same round. Takes about five minutes on two CPU cores.
+two square matrices on TensorFlow in the same round. How an iteration's duration grows with the
+number of configurations is an exponent. Takes about ten minutes on two CPU cores.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from limits import matrix_product
-from turns import ROOT, ratio_row, report, row, steady, take_turns
+from turns import ROOT, growth, ratio_row, report, row, steady, take_turns
 
 from keras_overparam import FactoredDense, LpLoss
 from keras_overparam.sweep import _Sweep
@@ -191,6 +192,9 @@ def measure(data, depths, counts, rounds, scale, size):
         if name.startswith("engine"):
             share = operations * per_operation / times[name]
             rows.append(row(f"share of the peak, {name}", "ratio", share))
+    for depth in depths:
+        curve = {count: count * times[ENGINE.format(depth, count)] for count in counts}
+        rows += growth(f"the sweep engine of depth {depth}, with configurations", curve)
     for depth in depths[1:]:
         high, low = (ENGINE.format(d, counts[0]) for d in (depth, depths[0]))
         rows.append(ratio_row(f"engine, depth {depth} / depth {depths[0]}", times, high, low))
@@ -207,7 +211,7 @@ def main(arguments=None):
         type=int,
         nargs="+",
         help="others race the first",
-        default=[128, 32, 512],
+        default=[128, 1, 8, 32, 512, 2048],
     )
     parser.add_argument("--dataset", default="gas_sensor", choices=gas_sensor.DATASETS)
     parser.add_argument("--scale", type=float, default=1.0, help="of the iterations per turn")

@@ -204,7 +204,9 @@ def parts(summary):
         "mnist_cnn_verdicts": rule_verdicts.verdict_table(summary["verdicts"]),
         "targets": benchmark_tables.target_table(ROOT / "assets"),
         "training_step": benchmark_tables.training_table(TRAINING_BENCHMARK),
-        "growth": benchmark_tables.growth_table(TRAINING_BENCHMARK, GROWTH_BENCHMARK),
+        "growth": benchmark_tables.growth_table(
+            TRAINING_BENCHMARK, GROWTH_BENCHMARK, SWEEP_BENCHMARK
+        ),
         "mnist_step": benchmark_tables.benchmark_table(BENCHMARK),
         "monitor": benchmark_tables.benchmark_table(MONITOR_BENCHMARK),
     }

@@ -142,10 +142,12 @@ def circumstances(report):
 
 
 def benchmark_table(path):
-    """Markdown table of the ratios measured by a benchmark."""
+    """Markdown table of the durations and ratios measured by a benchmark."""
     report = json.loads(path.read_text())
     rows = []
     for row in report["rows"]:
+        if row["unit"] == "exponent":  # those have a table of their own
+            continue
         form = ".2f" if row["unit"] == "ratio" else ".1f"
         low, high = (format(value, form) for value in row["quartiles"])
         what = f"{row['what']} ({row['unit']})"
@@ -198,7 +200,7 @@ def growth_table(*paths):
     """Markdown table of the exponents with which durations grow, from several reports."""
     rows = (row for path in paths for row in json.loads(path.read_text())["rows"])
     return _table(
-        ["Duration of a step", "Exponent (quartiles)"],
+        ["Duration of a step or iteration", "Exponent (quartiles)"],
         (
             [row["what"].removeprefix("growth of "), _with_quartiles(row, ".2f")]
             for row in rows
