@@ -3,9 +3,9 @@
 Each returns the value, and raises a `ValueError` of one sentence that names the argument.
 """
 
+import math
 import numbers
 import re
-import sys
 from collections.abc import Collection
 from typing import Any
 
@@ -38,14 +38,21 @@ def positive_integer(name: str, value: object) -> int:
 
 
 def finite_number(name: str, value: Any) -> Any:
-    """The value, if it is a finite number, or a scalar tensor."""
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        fits = abs(value) <= sys.float_info.max
+    """The value, if it is a finite number, or a scalar tensor, whose value may not be known."""
+    if isinstance(value, numbers.Real):
+        fits = not isinstance(value, bool) and _is_finite(value)
     else:
         fits = tuple(getattr(value, "shape", (None,))) == () and _is_real(value)
     if not fits:
         raise refusal(name, "a finite number", value)
     return value
+
+
+def _is_finite(number: Any) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # an integer of many digits
+        return False
 
 
 def boolean(name: str, value: object) -> bool:

@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 from typing import NamedTuple, TypeAlias, TypeVar
 
+import keras
 import numpy as np
 import numpy.typing as npt
 from keras import ops
 
 from keras_overparam.checks import (
+    boolean,
     hidden_width,
     positive_integer,
     real_matrices,
@@ -74,6 +76,13 @@ def _listed(factors: Sequence[Matrix]) -> list[Matrix]:
         return list(factors)
     except TypeError:
         raise refusal("factors", "a non-empty list of matrices", factors) from None
+
+
+def _as_tensors(factors: Sequence[Tensor]) -> list[Tensor]:
+    """Factors as tensors of one type, at least float32."""
+    tensors = [real_tensor("factors", factor) for factor in _listed(factors)]
+    dtype = keras.backend.result_type(*(tensor.dtype for tensor in tensors))
+    return [ops.cast(tensor, dtype) for tensor in tensors]
 
 
 def _chain(shapes: list[tuple[int, ...]]) -> bool:
@@ -187,7 +196,7 @@ def product_squared_norm(factors: Sequence[Tensor]) -> Tensor:
     >>> float(product_squared_norm([np.ones((4, 1)), np.ones((1, 3))]))
     12.0
     """
-    factors = [real_tensor("factors", factor) for factor in _listed(factors)]
+    factors = _as_tensors(factors)
     sizes = chain_sizes(factors)
     if any(len(factor.shape) > 2 for factor in factors):
         raise ValueError(
@@ -372,7 +381,7 @@ def truncation_error(kernel: npt.ArrayLike, width: Width, relative: bool = False
         Array of shape `(…)` in float64; exactly zero where `w ≥ min(inputs, units)`.
 
     Raises:
-        ValueError: for a kernel that is not of finite real numbers, or a width below 1.
+        ValueError: for a kernel that is not of finite real numbers, or a width out of range.
 
     Example:
 
@@ -393,7 +402,7 @@ def truncation_error(kernel: npt.ArrayLike, width: Width, relative: bool = False
     rank = min(hidden_widths(inputs, units, depth, width))
     singular = np.linalg.svd(kernel, compute_uv=False)
     norm, lost = (np.linalg.norm(values, axis=-1) for values in (singular, singular[..., rank:]))
-    return lost / np.where(norm > 0, norm, 1) if relative else lost
+    return lost / np.where(norm > 0, norm, 1) if boolean("relative", relative) else lost
 
 
 def identity_factors(kernel: npt.ArrayLike, depth: int, width: Width = None) -> list[Array]:
@@ -467,7 +476,7 @@ def balancedness_gap(factors: Sequence[Tensor]) -> Tensor:
     >>> float(balancedness_gap(balanced_factors(np.eye(3), depth=4)))
     0.0
     """
-    factors = [real_tensor("factors", factor) for factor in _listed(factors)]
+    factors = _as_tensors(factors)
     chain_sizes(factors)
     gaps = [
         ops.norm(
