@@ -4,9 +4,11 @@ Arguments are drawn from right and from plausibly wrong values. Each test knows 
 what then comes out, from a computation of its own in float64.
 """
 
+import copy
 import functools
 import itertools
 import math
+import operator
 import re
 
 import keras
@@ -234,10 +236,11 @@ def test_balancedness_gap(factors):
     found = as_chain(factors)
     gap = outcome(ko.balancedness_gap, factors, valid=found is not None)
     if found:
-        gaps = [
-            np.linalg.norm(a.swapaxes(-1, -2) @ a - b @ b.swapaxes(-1, -2), axis=(-2, -1))
-            for a, b in itertools.pairwise(found)
-        ]
+        with np.errstate(invalid="ignore"):
+            gaps = [
+                np.linalg.norm(a.swapaxes(-1, -2) @ a - b @ b.swapaxes(-1, -2), axis=(-2, -1))
+                for a, b in itertools.pairwise(found)
+            ]
         expected = functools.reduce(np.maximum, gaps) if gaps else 0.0
         np.testing.assert_allclose(numpy(gap), expected, rtol=1e-4)
 
@@ -398,7 +401,6 @@ def factored_layers(draw):
         "depth": draw(st.integers(1, 3)),
         "width": draw(st.one_of(st.none(), SIZE)),
         "factorization": draw(starts),
-        "factor_regularizer": draw(st.sampled_from([None, "l2"])),
     }
     stock = dict(right)
     inputs = np.random.default_rng(0).normal(size=shape).astype("float32")
@@ -413,11 +415,10 @@ def factored_layers(draw):
     return name, own, stock, inputs
 
 
-def are_right(depth, width, factorization, factor_regularizer):
+def are_right(depth, width, factorization):
     starts = ("balanced", "independent", "identity")
     start = isinstance(factorization, str) and factorization in starts
-    regularizer = factor_regularizer is None or factor_regularizer == "l2"
-    return is_size(depth) and is_width(width, depth) and start and regularizer
+    return is_size(depth) and is_width(width, depth) and start
 
 
 def tried(function, *args, **kwargs):
@@ -428,8 +429,12 @@ def tried(function, *args, **kwargs):
         return error
 
 
-@fuzzed(quick=40, case=factored_layers())
-def test_layers(case):
+@fuzzed(
+    quick=40,
+    case=factored_layers(),
+    regularizer=mostly(st.sampled_from([None, "l2"]), st.sampled_from(["no such", 3, [], OBJECT])),
+)
+def test_layers(case, regularizer):
     """What the stock layer refuses is refused as it does; what it takes, is computed."""
     name, own, arguments, inputs = case
     kind = getattr(ko, f"Factored{name}")
@@ -438,11 +443,18 @@ def test_layers(case):
     inputs = [inputs] * (2 if name == "MultiHeadAttention" else 1)
     if not are_right(**own):
         return outcome(kind, **own, **arguments, valid=False)
-    layer, plain = (tried(make, **arguments) for make in (functools.partial(kind, **own), stock))
+    layer = tried(kind, **own, **arguments, factor_regularizer=regularizer)
+    plain = tried(stock, **arguments)
+    if not isinstance(plain, Exception):
+        unknown = tried(keras.regularizers.get, regularizer)
+        plain = unknown if isinstance(unknown, Exception) else plain
     if isinstance(plain, Exception):
         assert type(layer) is type(plain), layer
         return
-    outputs, expected = tried(layer, *inputs), tried(plain, *inputs)
+    outputs = tried(layer, *inputs)
+    if getattr(inputs[0], "dtype", None) == np.int32:  # which stock convolutions cannot take
+        inputs = [ops.cast(array, "float32") for array in inputs]
+    expected = tried(plain, *inputs)
     if isinstance(expected, Exception):
         assert type(outputs) is type(expected), outputs
         return
@@ -572,6 +584,32 @@ def test_the_callback(update_freq, layers, largest, log_dir, hparams):
         outcome(monitor.on_train_begin, valid=found)
 
 
+POWERS = mostly(st.sampled_from([2, 2.5, 3, np.float64(4), np.int64(4)]), WRONG)
+
+
+class Squares(keras.losses.Loss):
+    """A loss that leaves all checks to Keras."""
+
+    def call(self, y_true, y_pred):
+        return ops.mean(ops.square(y_pred - y_true), axis=-1)
+
+
+@fuzzed(power=POWERS, pair=pairs(st.tuples(SIZE, SIZE)))
+def test_the_loss(power, pair):
+    """Targets and predictions that Keras refuses are refused as it does."""
+    valid = is_number(power) and 2 <= power < 1e3
+    loss = outcome(ko.LpLoss, power, valid=valid)
+    if not valid:
+        return
+    plain, value = tried(Squares(), *pair), tried(loss, *pair)
+    found = both(*pair)
+    if found and finite(*found):
+        expected = np.mean(abs(found[0] - found[1]) ** power) / power
+        np.testing.assert_allclose(numpy(value), expected, rtol=1e-3)
+    elif isinstance(plain, Exception):
+        assert isinstance(value, Exception), value
+
+
 # Conversion -------------------------------------------------------------------------------------
 
 DENSE, CONV = keras.layers.Dense, keras.layers.Conv2D
@@ -629,3 +667,60 @@ def test_collapse(model, report):
         x = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
         assert type(plain.get_layer("deep")) is keras.layers.Dense
         np.testing.assert_allclose(numpy(plain(x)), numpy(model(x)), atol=1e-5)
+
+
+# Configurations ---------------------------------------------------------------------------------
+
+
+def serialized():
+    """Configurations of an object of each class that has one."""
+    made = [getattr(ko, f"Factored{name}")(**LAYERS[name][0]) for name in LAYERS]
+    made += [ko.FactoredConv3D(2, 2), ko.EndToEnd(0.1, depth={"kernel": 2}), ko.LpLoss(3)]
+    made += [ko.FactoredDense(2, width=[3], kernel_regularizer="l2", activation="relu")]
+    return [keras.saving.serialize_keras_object(thing) for thing in made]
+
+
+SERIALIZED = serialized()
+
+
+def places(config, path=()):
+    """Paths of all entries of nested dictionaries and lists."""
+    entries = config.items() if isinstance(config, dict) else enumerate(config)
+    for key, value in entries:
+        yield (*path, key)
+        if isinstance(value, (dict, list)):
+            yield from places(value, (*path, key))
+
+
+LAMBDA = {"class_name": "__lambda__", "config": {"value": ["a", None, None]}}
+JSON = [None, True, 0, -1, 2, 2.5, math.nan, 10**30, "", "two", "os", [], [2], {}, LAMBDA]
+JSON = st.sampled_from([*JSON, {"class_name": "Dense"}])
+
+
+@st.composite
+def changed(draw):
+    """The configuration of an object with an entry replaced, left out or added."""
+    config = copy.deepcopy(draw(st.sampled_from(SERIALIZED)))
+    for _ in range(draw(st.integers(0, 2))):
+        *path, last = draw(st.sampled_from(list(places(config))))
+        holder = functools.reduce(operator.getitem, path, config)
+        how = draw(st.sampled_from(["replace", "replace", "leave out", "add"]))
+        if how == "replace":
+            holder[last] = copy.deepcopy(draw(JSON))
+        elif how == "leave out":
+            del holder[last]
+        elif isinstance(holder, dict):
+            holder["no_such"] = copy.deepcopy(draw(JSON))
+    return config
+
+
+@fuzzed(quick=60, config=changed())
+def test_configurations(config):
+    """An object that can be described again, or an error that says what it could not be made of."""
+    found = tried(keras.saving.deserialize_keras_object, config)
+    if isinstance(found, Exception):
+        assert isinstance(found, (ValueError, TypeError)), repr(found)
+        assert str(found)
+    elif hasattr(found, "get_config"):
+        again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(found))
+        assert str(again.get_config()) == str(found.get_config())
