@@ -19,7 +19,7 @@ def fuzzed(quick=30, thorough=THOROUGH, **strategies):
         **strategies: of the body's arguments.
     """
     if SLOW_TO_COMPILE:
-        quick, thorough = max(quick // 4, 4), thorough // 10
+        quick, thorough = max(quick // 10, 3), thorough // 10
 
     def decorated(body):
         @pytest.mark.parametrize(
