@@ -83,8 +83,8 @@ def overparameterize(
         A new, built model of the same kind.
 
     Raises:
-        ValueError: if the model is not built, or no layer is chosen, or a layer cannot be rebuilt
-            or factored; the message names it.
+        ValueError: for arguments out of range, or if the model is not built, or no layer is
+            chosen, or a layer cannot be rebuilt or factored; the message names it.
 
     Example:
 

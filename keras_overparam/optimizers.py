@@ -87,7 +87,7 @@ class EndToEnd(keras.optimizers.SGD):
             `gradient_accumulation_steps`, `name`, …).
 
     Raises:
-        ValueError: for arguments out of range.
+        ValueError: for arguments out of range. What `SGD` refuses is refused with its error.
 
     Example:
 

@@ -116,7 +116,8 @@ class FactoredConv2D(_FactoredConv, keras.layers.Conv2D):
             product. `kernel_constraint`, `lora_rank` and `lora_alpha` are not supported.
 
     Raises:
-        ValueError: for arguments out of range or not supported.
+        ValueError: for arguments out of range or not supported. What `Conv2D` refuses is refused
+            with its error.
 
     Example:
 
@@ -168,7 +169,8 @@ class FactoredDepthwiseConv2D(FactoredKernel, keras.layers.DepthwiseConv2D):
             concern the product. `depthwise_constraint` is not supported.
 
     Raises:
-        ValueError: for arguments out of range or not supported.
+        ValueError: for arguments out of range or not supported. What `DepthwiseConv2D` refuses is
+            refused with its error.
 
     Example:
 

@@ -10,6 +10,7 @@ import itertools
 import math
 import operator
 import re
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -367,6 +368,7 @@ LAYERS = {
     "Dense": ({"units": 3}, SHARED, (2, 4)),
     "Conv1D": ({"filters": 3, "kernel_size": 2}, CONVOLUTION | {"filters": [0, "a"]}, (2, 5, 2)),
     "Conv2D": ({"filters": 3, "kernel_size": 2}, CONVOLUTION | {"groups": [0, 2]}, (1, 4, 4, 2)),
+    "Conv3D": ({"filters": 2, "kernel_size": 2}, CONVOLUTION, (1, 2, 3, 2, 2)),
     "DepthwiseConv2D": ({"kernel_size": 2}, CONVOLUTION, (1, 4, 4, 2)),
     "EinsumDense": (
         {"equation": "abc,cd->abd", "output_shape": (None, 3)},
@@ -561,6 +563,13 @@ def small_model():
     return model
 
 
+def test_a_kernel_that_is_no_longer_finite_stays_so_and_stops_nothing():
+    with keras.name_scope("layer"):
+        kernel = keras.Variable(np.full((64, 64), math.nan, "float32"), name="kernel")
+    ko.EndToEnd(0.1).apply([ops.ones((64, 64))], [kernel])
+    assert np.isnan(numpy(kernel.value)).all()
+
+
 HPARAMS = [None, {}, {"rate": 0.1, "kind": "a", "on": True, "n": np.float32(1)}]
 NO_HPARAMS = [3, "rate", {"rate": None}, {3: 1}, {"rate": [1]}, {"r": {"a": 1}}, [0.1]]
 
@@ -675,7 +684,7 @@ def test_collapse(model, report):
 def serialized():
     """Configurations of an object of each class that has one."""
     made = [getattr(ko, f"Factored{name}")(**LAYERS[name][0]) for name in LAYERS]
-    made += [ko.FactoredConv3D(2, 2), ko.EndToEnd(0.1, depth={"kernel": 2}), ko.LpLoss(3)]
+    made += [ko.EndToEnd(0.1, depth={"kernel": 2}), ko.LpLoss(3)]
     made += [ko.FactoredDense(2, width=[3], kernel_regularizer="l2", activation="relu")]
     return [keras.saving.serialize_keras_object(thing) for thing in made]
 
@@ -724,3 +733,10 @@ def test_configurations(config):
     elif hasattr(found, "get_config"):
         again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(found))
         assert str(again.get_config()) == str(found.get_config())
+
+
+def test_every_public_name_is_called_here():
+    text = Path(__file__).read_text(encoding="utf-8")
+    called = {name for name in ko.__all__ if f"ko.{name}" in text}
+    called |= {f"Factored{name}" for name in LAYERS}
+    assert set(ko.__all__) - called == {"__version__", "sweep_linear_networks"}
