@@ -1,7 +1,9 @@
 """Loading a `.keras` file of our layers runs no code that the file brings or names."""
 
 import ast
+import base64
 import json
+import marshal
 import os
 import zipfile
 from pathlib import Path
@@ -12,29 +14,23 @@ import pytest
 from keras_overparam import FactoredDense
 
 ROOT = Path(__file__).resolve().parents[1]
-UNSAFE_NAMES = {"eval", "exec", "compile", "__import__", "enable_unsafe_deserialization"}
+UNSAFE_NAMES = {"eval", "exec", "compile", "__import__", ".enable_unsafe_deserialization"}
 UNSAFE_MODULES = {"pickle", "marshal", "dill", "cloudpickle", "shelve", "joblib"}
-UNSAFE_KEYWORDS = {("safe_mode", False), ("allow_pickle", True)}
+SAFE = {"safe_mode": True, "allow_pickle": False}
 
 
 def unsafe_uses(text):
     """Names in a Python text of what runs code that data bring."""
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Call):
-            for keyword in node.keywords:
-                # Anything but the safe constant may be the other.
-                for name, unsafe in UNSAFE_KEYWORDS:
-                    if keyword.arg == name and getattr(keyword.value, "value", None) is not (
-                        not unsafe
-                    ):
-                        yield name
-        if isinstance(node, ast.Name) and node.id in UNSAFE_NAMES:
-            yield node.id
-        if isinstance(node, ast.Attribute) and node.attr == "enable_unsafe_deserialization":
-            yield node.attr
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
+        if isinstance(node, ast.keyword) and node.arg in SAFE:
+            if getattr(node.value, "value", None) is not SAFE[node.arg]:  # or not a constant
+                yield node.arg
+        elif isinstance(node, (ast.Name, ast.Attribute)):
+            name = node.id if isinstance(node, ast.Name) else f".{node.attr}"
+            yield from {name} & UNSAFE_NAMES
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
             modules = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
-            yield from UNSAFE_MODULES & {module.split(".")[0] for module in modules}
+            yield from {module.split(".")[0] for module in modules} & UNSAFE_MODULES
 
 
 @pytest.mark.parametrize(
@@ -43,7 +39,7 @@ def unsafe_uses(text):
         ("keras.saving.load_model(path, safe_mode=False)", ["safe_mode"]),
         ("load(path, safe_mode=mode)", ["safe_mode"]),
         ("np.load(path, allow_pickle=True)", ["allow_pickle"]),
-        ("keras.config.enable_unsafe_deserialization()", ["enable_unsafe_deserialization"]),
+        ("keras.config.enable_unsafe_deserialization()", [".enable_unsafe_deserialization"]),
         ("import os, pickle", ["pickle"]),
         ("from joblib import load", ["joblib"]),
         ("eval('1')", ["eval"]),
@@ -77,9 +73,6 @@ def object_of(module, name, config):
 
 def lambda_of(code):
     """A function as Keras writes one that has no name: its code, to be run."""
-    import base64
-    import marshal
-
     written = base64.b64encode(marshal.dumps(code)).decode()
     return {"class_name": "__lambda__", "config": {"value": [written, None, None]}}
 
@@ -131,17 +124,30 @@ def saved(tmp_path_factory):
     return files
 
 
-def loading_fails(parts, config, folder):
-    """Load the parts with another configuration: the error, when it ran nothing of the attacker."""
-    path = folder / "model.keras"
+def written(parts, config, path):
+    """The path of a file of the parts with another configuration."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in parts.items():
             archive.writestr(name, json.dumps(config) if name == "config.json" else content)
-    # The last is Keras's for a dtype.
-    with pytest.raises((ValueError, TypeError, AttributeError)) as caught:
+    return path
+
+
+def assert_refused(parts, config, folder):
+    """Loading fails, and has run nothing of the attacker's."""
+    path = written(parts, config, folder / "model.keras")
+    with pytest.raises((ValueError, TypeError, AttributeError)):  # the last is Keras's, of a dtype
         keras.saving.load_model(path)
     assert not (folder / "attacked").exists()
-    return str(caught.value)
+
+
+def test_the_attack_would_work(saved, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = json.loads(saved["plain"]["config.json"])
+    config["config"]["layers"][-1]["config"]["kernel_initializer"] = ATTACKS["lambda"]
+    path = written(saved["plain"], config, tmp_path / "model.keras")
+    with pytest.raises(Exception, match="."):  # what it gives is no kernel
+        keras.saving.load_model(path, safe_mode=False)
+    assert (tmp_path / "attacked").exists()
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -160,7 +166,7 @@ def test_what_a_file_names_is_not_run(name, saved, tmp_path, monkeypatch):
             layer = layer if kind == "plain" else layer["config"]["layer"]
             assert layer["class_name"] == "FactoredDense"
             layer["config"][place] = ATTACKS[name]
-            assert loading_fails(saved[kind], config, tmp_path)
+            assert_refused(saved[kind], config, tmp_path)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -168,4 +174,4 @@ def test_a_layer_in_the_place_of_ours_is_not_run(name, saved, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     config = json.loads(saved["held"]["config.json"])
     config["config"]["layers"][-1]["config"]["layer"] = ATTACKS[name]
-    assert loading_fails(saved["held"], config, tmp_path)
+    assert_refused(saved["held"], config, tmp_path)
