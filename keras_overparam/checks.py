@@ -32,9 +32,10 @@ def positive_integer(name: str, value: object) -> int:
     """The value as an `int`, if it is one above 0 that can be a size."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
         raise refusal(name, "a positive integer", value)
-    if value > LARGEST_SIZE:
-        raise refusal(name, f"a positive integer up to {LARGEST_SIZE}", f"{float(value):.3g}")
-    return int(value)
+    size = int(value)
+    if size > LARGEST_SIZE:
+        raise refusal(name, f"a positive integer up to {LARGEST_SIZE}", size)
+    return size
 
 
 def finite_number(name: str, value: Any) -> Any:
@@ -128,12 +129,12 @@ def real_numbers(name: str, array: Tensor) -> None:
 
 def _is_real(array: Tensor) -> bool:
     dtype = getattr(array, "dtype", None)
+    if isinstance(dtype, np.dtype):
+        return REAL.fullmatch(dtype.name) is not None
     try:
-        named = isinstance(dtype, np.dtype)
-        name = dtype.name if named else keras.backend.standardize_dtype(dtype)
+        return REAL.fullmatch(keras.backend.standardize_dtype(dtype)) is not None
     except ValueError:  # strings and other things that are no numbers
         return False
-    return REAL.fullmatch(name) is not None
 
 
 def _has_entries(array: Tensor) -> bool:

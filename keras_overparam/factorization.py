@@ -307,9 +307,9 @@ def hidden_widths(inputs: int, units: int, depth: int, width: Width = None) -> S
     >>> hidden_widths(128, 10, depth=3)
     (128, 10, 10, 10)
     """
-    width = min(inputs, units) if width is None else width
-    width = hidden_width(width, depth)
-    hidden = (width,) * (depth - 1) if isinstance(width, int) else width
+    checked = hidden_width(width, depth)
+    size = min(inputs, units) if checked is None else checked
+    hidden = (size,) * (depth - 1) if isinstance(size, int) else tuple(size)
     return (inputs, *hidden, units)
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import base64
+import contextlib
 import json
 import marshal
 import os
@@ -141,11 +142,12 @@ def assert_refused(parts, config, folder):
 
 
 def test_the_attack_would_work(saved, tmp_path, monkeypatch):
+    """Keras takes a layer that is code, if it is told that this is safe."""
     monkeypatch.chdir(tmp_path)
-    config = json.loads(saved["plain"]["config.json"])
-    config["config"]["layers"][-1]["config"]["kernel_initializer"] = ATTACKS["lambda"]
-    path = written(saved["plain"], config, tmp_path / "model.keras")
-    with pytest.raises(Exception, match="."):  # what it gives is no kernel
+    config = json.loads(saved["held"]["config.json"])
+    config["config"]["layers"][-1]["config"]["layer"] = ATTACKS["Lambda"]
+    path = written(saved["held"], config, tmp_path / "model.keras")
+    with contextlib.suppress(ValueError, TypeError):  # what was saved has other weights
         keras.saving.load_model(path, safe_mode=False)
     assert (tmp_path / "attacked").exists()
 
