@@ -4,6 +4,7 @@ import ast
 import contextlib
 import json
 import os
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -71,6 +72,12 @@ def object_of(module, name, config):
 
 
 ATTACK = lambda x: open("attacked", "w").close() or x  # noqa: E731 (Keras writes its code)
+with warnings.catch_warnings():  # Keras warns of what it writes
+    warnings.simplefilter("ignore")
+    LAMBDAS = {
+        "Lambda": keras.saving.serialize_keras_object(keras.layers.Lambda(ATTACK)),
+        "lambda": keras.saving.serialize_keras_object(ATTACK),
+    }
 SHELL = "touch attacked"
 ORIGIN = {"fname": "attacked", "origin": "file:///etc/passwd"}
 ATTACKS = {
@@ -79,8 +86,7 @@ ATTACKS = {
     "subprocess": object_of("subprocess", "Popen", {"args": ["touch", "attacked"]}),
     "os.system called": object_of("os", "system", {"command": SHELL}),
     "a module of its own": object_of("attacker", "Attack", {}),
-    "Lambda": keras.saving.serialize_keras_object(keras.layers.Lambda(ATTACK)),
-    "lambda": keras.saving.serialize_keras_object(ATTACK),
+    **LAMBDAS,
     "download": object_of("keras.utils", "get_file", ORIGIN),
 }
 PLACES = [

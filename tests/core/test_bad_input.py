@@ -701,9 +701,11 @@ SERIALIZED = serialized()
 
 
 def places(config, path=()):
-    """Paths of all entries of nested dictionaries and lists."""
+    """Paths of all entries of nested dictionaries and lists, but for types, which Keras reads."""
     entries = config.items() if isinstance(config, dict) else enumerate(config)
     for key, value in entries:
+        if key == "dtype":
+            continue
         yield (*path, key)
         if isinstance(value, (dict, list)):
             yield from places(value, (*path, key))
