@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_overparam.checks import real_numbers
 from keras_overparam.factorization import application_plans, chain_sizes, plan_for
 from keras_overparam.layers.factored_kernel import FactoredKernel
 from keras_overparam.typing import Config, Identifier, Shape, Tensor
@@ -70,6 +71,7 @@ class _FactoredConv(FactoredKernel):
 
 def _as_floats(inputs: Tensor, dtype: str) -> Tensor:
     """Integers, which backends do not convolve, become floats; floats are cast by Keras."""
+    real_numbers("inputs", inputs)
     return ops.cast(inputs, dtype) if keras.backend.is_int_dtype(inputs.dtype) else inputs
 
 

