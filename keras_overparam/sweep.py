@@ -1,8 +1,8 @@
 """Many deep linear networks trained at once: fair comparisons need large grids.
 
 Configurations (learning rates, seeds, starts) are the leading axis of the parameters. All are
-trained by full-batch gradients of one lp regression in one compiled loop, with Keras's own
-optimizers.
+trained by full-batch gradients of one regression or classification in one compiled loop, with
+Keras's own optimizers.
 """
 
 import hashlib
@@ -18,8 +18,8 @@ from keras import ops
 
 from keras_overparam.checkpoint import Checkpoint, Clock
 from keras_overparam.factorization import chain_sizes
-from keras_overparam.losses import checked_power
-from keras_overparam.sweep_training import Problem, Trainer, Trainers, checked_devices, rate_one
+from keras_overparam.problems import linear_problem
+from keras_overparam.sweep_training import Trainer, Trainers, checked_devices, rate_one
 from keras_overparam.typing import Array, Float64Array, Precision
 
 PIECE = 500  # iterations between two looks at the clock
@@ -117,8 +117,9 @@ def sweep_linear_networks(
     checkpoint: str | os.PathLike[str] | None = None,
     progress: Callable[[int], object] | None = None,
     devices: Sequence[str] | None = None,
+    loss: str = "lp",
 ) -> SweepResult:
-    """Train many linear networks on one regression, `1/p · mean |X K − Y|^p`, full batch.
+    """Train many linear networks `X K` on one regression or classification, full batch.
 
     Every configuration trains its own `K = A1 @ … @ AN`. The updates of Keras's gradient-descent
     and adaptive optimizers are proportional to the learning rate, elementwise, and do not depend on
@@ -134,14 +135,15 @@ def sweep_linear_networks(
 
     Args:
         features: `X`, array of shape `(n, inputs)`.
-        targets: `Y`, array of shape `(n,)` or `(n, outputs)`.
+        targets: `Y`, array of shape `(n,)` or `(n, outputs)`; integer classes of shape `(n,)` for a
+            cross-entropy.
         factors: list of N arrays, the starts `Aj` of shape `(C, s[j-1], s[j])`, for C
             configurations.
         optimizer: a Keras optimizer or its name; its own learning rate is not used.
         learning_rates: array of shape `(C,)`.
         iterations: number of iterations, recorded on a logarithmic grid; or the increasing list of
             iterations to record, up to the last one. The start is iteration 0.
-        power: p ≥ 2.
+        power: p ≥ 2, of an lp loss.
         dtype: `"float32"` or `"float64"`.
         checkpoint: path of a file `.npz` that is written twice a minute, and from which the same
             call goes on, to the same result, after an interruption.
@@ -151,6 +153,8 @@ def sweep_linear_networks(
             configurations are split evenly over them, and trained on all of them at the same time,
             with the same results to rounding. Checkpoints do not depend on it. With None, Keras's
             device.
+        loss: `"lp"` for `1/p · mean |X K − Y|^p`; or `"cross_entropy"`, the mean cross-entropy of a
+            classification by softmax, in nats.
 
     Returns:
         A `SweepResult`.
@@ -177,7 +181,16 @@ def sweep_linear_networks(
         Arora, Cohen & Hazan 2018, Section 8, for the experiments it is made for.
     """
     sweep = _Sweep(
-        features, targets, factors, optimizer, learning_rates, iterations, power, dtype, devices
+        features,
+        targets,
+        factors,
+        optimizer,
+        learning_rates,
+        iterations,
+        power,
+        dtype,
+        devices,
+        loss,
     )
     return sweep.run(checkpoint, progress)
 
@@ -196,10 +209,11 @@ class _Sweep:
         power: float,
         dtype: Precision,
         devices: Sequence[str] | None = None,
+        loss: str = "lp",
     ) -> None:
         if dtype not in ("float32", "float64"):
             raise ValueError(f"`dtype` must be float32 or float64. Received: dtype={dtype!r}")
-        self.problem = Problem(features, targets, checked_power(power), dtype)
+        self.problem = linear_problem(features, targets, loss, power, dtype)
         if keras.backend.standardize_dtype(ops.zeros(1, dtype).dtype) != dtype:
             raise ValueError(f"The backend is set to compute without {dtype}.")
         self.factors = [np.array(factor, dtype) for factor in factors]  # written to: copies
@@ -216,7 +230,7 @@ class _Sweep:
 
     def _check(self) -> None:
         count = self.rates.shape
-        ends = self.problem.features.shape[1], self.problem.targets.shape[1]
+        ends = self.problem.kernel_shape
         fit = all(factor.ndim == 3 and factor.shape[:1] == count for factor in self.factors)
         if not fit or chain_sizes(self.factors)[:: len(self.factors)] != ends:
             raise ValueError(
@@ -331,7 +345,7 @@ class _Sweep:
         arrays = [problem.features, problem.targets, *self.factors, self.rates, self.grid]
         # By its class: Keras numbers the names of optimizers.
         optimizer = self.update.get_config() | {"name": type(self.update).__name__}
-        words = [problem.power, problem.dtype, self.rule_depth, repr(optimizer)]
+        words = [problem.name, problem.dtype, self.rule_depth, repr(optimizer)]
         digest = hashlib.sha256(json.dumps(words).encode())
         for array in arrays:
             digest.update(repr(array.shape).encode() + np.ascontiguousarray(array).tobytes())

@@ -24,6 +24,7 @@ from plumbing import (
     network_figures,
     network_results,
     networks,
+    probe_results,
     records,
     results,
     rule_results,
@@ -44,6 +45,7 @@ CONVERSION_BENCHMARK = ROOT / "assets" / "benchmark_conversion.json"
 GROWTH_BENCHMARK = ROOT / "assets" / "benchmark_optimizer_growth.json"
 TRAINING_BENCHMARK = ROOT / "assets" / "benchmark_training_step.json"
 MONITOR_BENCHMARK = ROOT / "assets" / "benchmark_monitor.json"
+PROBE = ROOT / "assets" / "probe"
 SWEEP_BENCHMARK = ROOT / "assets" / "benchmark_sweep.json"
 CONSEQUENCES = ROOT / "assets" / "consequences.jsonl.gz"
 SCALAR_COST = "engine, depth 2 / depth 1"  # the benchmark's row
@@ -209,6 +211,7 @@ def parts(summary):
         ),
         "mnist_step": benchmark_tables.benchmark_table(BENCHMARK),
         "monitor": benchmark_tables.benchmark_table(MONITOR_BENCHMARK),
+        "probe": probe_results.table(probe_results.load_all(PROBE)),
     }
 
 

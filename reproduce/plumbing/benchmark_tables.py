@@ -104,7 +104,7 @@ def target_table(folder):
             measured += f", worst of {row['of']}: {row['what']}"
         bound = f"{'≥' if target.at_least else '≤'} {target.bound:g}"
         rows.append([target.what, bound, measured, "met" if target.met(row) else "**missed**"])
-    return _table(["Ratio", "Target", "Measured (quartiles)", ""], rows)
+    return markdown_table(["Ratio", "Target", "Measured (quartiles)", ""], rows)
 
 
 def _with_quartiles(row, form):
@@ -113,7 +113,7 @@ def _with_quartiles(row, form):
     return f"{row['median']:{form}} ({low}–{high})"
 
 
-def _table(head, rows, *below):
+def markdown_table(head, rows, *below):
     """Markdown text of a table, and lines below it."""
     lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
     return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:], *below])
@@ -132,7 +132,7 @@ def _pivoted(corner, cells, *below):
         lines.setdefault(place, {})[contender] = text
         contenders[contender] = None
     rows = ([place, *(line.get(name, "") for name in contenders)] for place, line in lines.items())
-    return _table([corner, *contenders], rows, *below)
+    return markdown_table([corner, *contenders], rows, *below)
 
 
 def circumstances(report):
@@ -153,7 +153,7 @@ def benchmark_table(path):
         what = f"{row['what']} ({row['unit']})"
         rows.append([what, format(row["median"], form), f"{low} – {high}"])
     rounds = f"{report['rounds']} rounds of {report['steps_per_turn']} steps."
-    return _table(["", "median", "quartiles"], rows, circumstances(report) + rounds)
+    return markdown_table(["", "median", "quartiles"], rows, circumstances(report) + rounds)
 
 
 def step_table(path):
@@ -199,7 +199,7 @@ def _duration_or_ratio(row, form):
 def growth_table(*paths):
     """Markdown table of the exponents with which durations grow, from several reports."""
     rows = (row for path in paths for row in json.loads(path.read_text())["rows"])
-    return _table(
+    return markdown_table(
         ["Duration of a step or iteration", "Exponent (quartiles)"],
         (
             [row["what"].removeprefix("growth of "), _with_quartiles(row, ".2f")]
@@ -234,7 +234,7 @@ def conversion_table(path):
         "Seconds: there, back",
         "Inference, collapsed / original (quartiles)",
     ]
-    return _table(
+    return markdown_table(
         head,
         rows,
         circumstances(report)
@@ -257,7 +257,7 @@ def error_table(path):
         for row in report["rows"]
     ]
     head = ["Kernel", "L2 on", "Tolerance", "Decompositions", "Error, median (largest)"]
-    return _table(
+    return markdown_table(
         [*head, "Error of `end_to_end_gradient`"],
         rows,
         f"\n{report['steps']} steps of each training, compared every {report['every']}. "
