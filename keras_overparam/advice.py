@@ -32,12 +32,13 @@ CLASSIFICATIONS = (
     keras.losses.sparse_categorical_crossentropy,
     keras.losses.categorical_crossentropy,
 )
-STARTS = (0.01, 0.1, 1.0)  # norms of the first kernel, times that of a Glorot kernel
+STARTS = (0.01, 0.1, 1.0, 10.0)  # norms of the first kernel, times that of a Glorot kernel
 OCTAVES = (-8, 10)  # coarse rates, as powers of two times the inverse of the curvature at zero
 EXTENSION = 6  # octaves more, on the side where the best rate is the grid's last
 EXTENSIONS = 3  # how often at most
 FINE = np.arange(-6, 7) / 8  # fine rates, in octaves around the best coarse one
-POINTS = 40  # recorded iterations
+POINTS = 80  # recorded iterations
+SOLVED = 1e-4  # share of the excess loss of the start below which a problem counts as solved
 WORTHWHILE = 1.1  # a speed-up below is not worth a change
 TREND = 0.5  # share of a trend in the speed-up that is trusted to go on, see `_advice`
 CONFIDENCE = 1.3  # standard deviations of the expected speed-up that must speak for depth
@@ -69,7 +70,8 @@ class SpeedUp(NamedTuple):
     """Speed-up of a depth over depth 1 when both are stopped after the same iterations.
 
     The iterations that depth 1 needs to the higher of both lowest losses, over those that the depth
-    needs, each at the rate and start that are fastest for it.
+    needs, each at the rate and start that are fastest for it. Where both come closer than 1e-4 of
+    the start's excess loss to the lowest, those that they need to come so close.
 
     Attributes:
         value: geometric mean over replicates.
@@ -99,8 +101,8 @@ class Advice:
         reasons: `Reasons`.
         iterations: of the probe.
         horizon: iterations of the training that the advice is for.
-        inside: whether all best rates are inside their grids, which are extended until they are
-            or until the rates are absurd.
+        inside: whether all best rates and starts are inside their grids; that of rates is extended
+            until they are, or until the rates are absurd.
     """
 
     depth: int
@@ -125,7 +127,9 @@ class Advice:
             f"{why.conditioning:.3g}; the kernel grows {why.growth:.3g} times.",
         ]
         if not self.inside:
-            lines.append("A best rate is the last of its grid: higher ones may be better still.")
+            lines.append(
+                "A best rate or start is the last of its grid: others may be better still."
+            )
         return "\n".join(lines)
 
 
@@ -237,7 +241,7 @@ class Tuned:
         curves: by depth, losses `(T, C)` of all configurations tried.
         rates: by depth, the rate that is best at the end.
         norms: by depth, the norm of the start that is best at the end.
-        inside: whether all best rates are inside their grids.
+        inside: whether all best rates and starts are inside their grids.
     """
 
     def __init__(
@@ -277,7 +281,7 @@ class Tuned:
         octaves = np.arange(*OCTAVES)
         curves = self._train(depth, octaves, self.kernels)
         for _ in range(EXTENSIONS):
-            best = _lowest(curves)[1]
+            best = self._fastest(curves)[1]
             if 0 < best < len(octaves) - 1:
                 break
             if best:
@@ -288,16 +292,25 @@ class Tuned:
             first, second = parts if best else parts[::-1]
             octaves = np.concatenate([first[0], second[0]])
             curves = np.concatenate([first[1], second[1]], axis=2)
-        start, best = _lowest(curves)
-        self.inside &= bool(0 < best < len(octaves) - 1)
+        start, best = self._fastest(curves)
+        # Of starts, smaller ones than the smallest are next to zero: they are no better.
+        self.inside &= bool(0 < best < len(octaves) - 1 and start < max(1, len(self.kernels) - 1))
         near = octaves[best] + FINE
         fine = self._train(depth, near, self.kernels[[start]])
         # Shorter ways are walked best at other rates: every curve that was seen counts.
         everything = np.concatenate([c.reshape(len(self.grid), -1) for c in (curves, fine)], axis=1)
         self.curves[depth] = np.minimum.accumulate(everything, axis=0)
-        self.rates[depth] = float(self._rates(near)[_lowest(fine)[1]])
+        self.rates[depth] = float(self._rates(near)[self._fastest(fine)[1]])
         self.best_kernels[depth] = self.kernels[start]
         self.norms[depth] = float(np.linalg.norm(self.kernels[start]))
+
+    def _fastest(self, curves: Float64Array) -> tuple[int, int]:
+        """Start and rate of the lowest loss at the end; of those that solve it, the fastest."""
+        flat = curves.reshape(len(curves), -1)
+        target = _solved(flat[-1].min(), flat[0].min())
+        best = np.argmin(iterations_to(self.grid, flat, target))
+        start, rate = np.unravel_index(best, curves.shape[1:])
+        return int(start), int(rate)
 
     def _rates(self, octaves: Array) -> Float64Array:
         return 2.0**octaves / self.curvature
@@ -319,7 +332,8 @@ class Tuned:
         """Speed-up of a depth over depth 1 when both are stopped at a recorded iteration."""
         end = len(self.grid) if point == -1 else point + 1
         ours, theirs = (self.curves[n][:end] for n in (depth, 1))
-        target = max(ours[-1].min(), theirs[-1].min())
+        lowest, higher = sorted([ours[-1].min(), theirs[-1].min()])
+        target = max(higher, _solved(lowest, theirs[0].min()))
         first = [iterations_to(self.grid[:end], losses, target).min() for losses in (ours, theirs)]
         return float(max(first[1], 1) / max(first[0], 1))
 
@@ -342,17 +356,18 @@ class Tuned:
         logs = np.log(np.stack([excess, sizes])[:, left])
         ends = [np.linalg.norm(ops.convert_to_numpy(t)) for t in (first, kernel)]
         return Reasons(
-            float(np.polyfit(logs[0], logs[1], 1)[0]) if np.unique(logs[0]).size > 1 else float("nan"),
+            float(np.polyfit(logs[0], logs[1], 1)[0])
+            if np.unique(logs[0]).size > 1
+            else float("nan"),
             float(np.mean(cosines)),
             _conditioning(self.features),
             float(ends[1] / ends[0]),
         )
 
 
-def _lowest(curves: Float64Array) -> tuple[int, int]:
-    """Start and rate of the lowest loss at the end."""
-    start, rate = np.unravel_index(np.argmin(curves[-1]), curves.shape[1:])
-    return int(start), int(rate)
+def _solved(lowest: float, start: float) -> float:
+    """The loss at which a problem counts as solved, given the lowest one and that of the start."""
+    return lowest + SOLVED * (start - lowest)
 
 
 def _advice(found: list[Tuned], depths: list[int], horizon: int) -> Advice:

@@ -119,7 +119,7 @@ def _problems():
     for power in POWERS:
         yield Problem("Ethanol", power, True, _gas("ethanol"))
         yield Problem("diabetes", power, True, _regression(sklearn_datasets.load_diabetes))
-    yield Problem("digits", "cross-entropy", True, _digits)
+    yield Problem("digits", "cross-entropy", True, _digits, horizon=2500)
     for gas in GASES[1:]:
         for power in POWERS:
             yield Problem(gas.capitalize(), power, False, _gas(gas))

@@ -8,7 +8,6 @@ from plumbing.benchmark_tables import markdown_table
 from plumbing.probe_problems import PROBLEMS
 
 TOLERANCE = 0.9  # of the highest speed-up, see criteria.PROBE
-POLICIES = (1, 2, 3)  # what one would do without a probe: the same depth for every problem
 
 
 def load_all(folder):
@@ -49,10 +48,14 @@ def rate(successes):
 
 
 def summary(found):
-    """Rates over the problems that the probe was not tuned on, by what was done."""
+    """Rates over the problems that the probe was not tuned on, by what was done.
+
+    Beside the probe's advice, what one would do without: the same depth for every problem.
+    """
     held_out = [outcome for name, outcome in found.items() if not PROBLEMS[name].tuned_on]
     rates = {"the probe's advice": rate([holds(o["advice"]["depth"], o) for o in held_out])}
-    for depth in POLICIES:
+    depths = sorted({depth for outcome in held_out for depth in full_speed_ups(outcome)})
+    for depth in depths:
         rates[f"depth {depth} always"] = rate([holds(depth, outcome) for outcome in held_out])
     rates["within the expected interval"] = rate(
         [inside for outcome in held_out for inside in within(outcome).values()]
