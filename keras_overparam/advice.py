@@ -40,8 +40,9 @@ FINE = np.arange(-6, 7) / 8  # fine rates, in octaves around the best coarse one
 POINTS = 80  # recorded iterations
 SOLVED = 1e-4  # share of the excess loss of the start below which a problem counts as solved
 WORTHWHILE = 1.1  # a speed-up below is not worth a change
-TREND = 0.5  # share of a trend in the speed-up that is trusted to go on, see `_advice`
-CONFIDENCE = 1.3  # standard deviations of the expected speed-up that must speak for depth
+QUADRATIC, LASTING = 0.5, 0.75  # plateaus at which a trend in the speed-up ends, and goes on
+DOUBT = 0.5  # share of the trend that is uncertain
+CONFIDENCE = 1.3  # standard deviations on either side of a speed-up: four cases of five
 
 
 class Reasons(NamedTuple):
@@ -49,7 +50,8 @@ class Reasons(NamedTuple):
 
     Attributes:
         plateau: exponent `a` of `‖∇L‖ ∝ (L − L∞)^a`, by least squares on log scales over the
-            second half of the way (in log iterations), L∞ being the lowest loss seen at any depth.
+            second half of the way (in log iterations) until it is solved, L∞ being the lowest loss
+            seen at any depth.
             A quadratic has 1/2, an lp loss that reaches zero 1 − 1/p; above 1/2 gradients fade
             faster than the loss, and descent slows down.
         alignment: cosine between the direction of descent and that travelled so far, mean over
@@ -127,9 +129,7 @@ class Advice:
             f"{why.conditioning:.3g}; the kernel grows {why.growth:.3g} times.",
         ]
         if not self.inside:
-            lines.append(
-                "A best rate or start is the last of its grid: others may be better still."
-            )
+            lines.append("A best rate or start is the last of its grid: others may be better.")
         return "\n".join(lines)
 
 
@@ -150,9 +150,9 @@ def probe(
     Deep linear networks `K = A1 @ … @ AN` from balanced starts are trained beside depth 1 on random
     parts of the data, at a grid of learning rates and scales of the start that is the same for all
     depths, then at a finer one around each depth's best. What is compared is each depth at its own
-    best rate and start. The speed-up at the horizon is extrapolated from its trend over the probe's
-    iterations; its uncertainty is that over replicates (other examples, other starts) and that of
-    the trend.
+    best rate and start. Where gradients fade faster than those of a quadratic, the speed-up's trend
+    over the probe's iterations is extrapolated to the horizon; the uncertainty, of four cases in
+    five, is that over replicates (other examples, other starts) and half of the trend.
 
     Args:
         loss: what is trained: a number p ≥ 2 or a `LpLoss` for an lp regression, `"mse"`,
@@ -351,9 +351,10 @@ class Tuned:
                 cosine = np.sum(down * way) / max(np.prod(norms), np.finfo("float32").tiny)
                 seen.append((float(losses(kernel)[0]) - lowest, norms[0], cosine))
             kernel = kernel - self.rates[1] * slope
+        # Until it is solved: then there is nothing but rounding.
+        seen = [line for line in seen if line[0] > SOLVED * seen[0][0]] or seen[:1]
         excess, sizes, cosines = np.array(seen[len(seen) // 2 :]).T
-        left = (excess > 0) & (sizes > 0)
-        logs = np.log(np.stack([excess, sizes])[:, left])
+        logs = np.log(np.maximum([excess, sizes], np.finfo("float32").tiny))
         ends = [np.linalg.norm(ops.convert_to_numpy(t)) for t in (first, kernel)]
         return Reasons(
             float(np.polyfit(logs[0], logs[1], 1)[0])
@@ -374,16 +375,19 @@ def _advice(found: list[Tuned], depths: list[int], horizon: int) -> Advice:
     """From the replicates' curves to an `Advice`."""
     grid = found[0].grid
     iterations = int(grid[-1])
-    # The speed-up's trend is that over the last eighth of the iterations, on log scales.
+    reasons = found[0].reasons()
+    # The trend is that from an eighth of the iterations on, on log scales. By the
+    # paper's analysis depth does not accelerate a quadratic, and a plateau is what it shortens.
+    lasting = np.clip((reasons.plateau - QUADRATIC) / (LASTING - QUADRATIC), 0, 1)
     points = np.flatnonzero(grid >= iterations / 8)
     times = np.log(grid[points] / iterations)
     expected, measured = {}, {}
     for depth in depths[1:]:
         logs = np.log([[one.speed_up(depth, int(point)) for point in points] for one in found])
-        slopes = np.polyfit(times, logs.T, 1)[0]
-        ahead = TREND * slopes * np.log(horizon / iterations)
+        trends = np.polyfit(times, logs.T, 1)[0] * np.log(horizon / iterations)
         measured[depth] = _interval(logs[:, -1], 0.0)
-        expected[depth] = _interval(logs[:, -1] + ahead, float(np.mean(np.abs(ahead))))
+        ahead = np.nan_to_num(lasting) * trends
+        expected[depth] = _interval(logs[:, -1] + ahead, DOUBT * float(np.mean(np.abs(trends))))
     worthwhile = {
         depth: speed_up.value
         for depth, speed_up in expected.items()
@@ -395,7 +399,7 @@ def _advice(found: list[Tuned], depths: list[int], horizon: int) -> Advice:
         measured=measured,
         starts={n: float(np.median([one.norms[n] for one in found])) for n in depths},
         rates={n: float(np.median([one.rates[n] for one in found])) for n in depths},
-        reasons=found[0].reasons(),
+        reasons=reasons,
         iterations=iterations,
         horizon=horizon,
         inside=all(one.inside for one in found),

@@ -35,7 +35,7 @@ class Problem:
     loss: str
     tuned_on: bool
     load: Callable
-    horizon: int = 10_000
+    horizon: int = 5000
 
     @property
     def name(self):
@@ -119,7 +119,7 @@ def _problems():
     for power in POWERS:
         yield Problem("Ethanol", power, True, _gas("ethanol"))
         yield Problem("diabetes", power, True, _regression(sklearn_datasets.load_diabetes))
-    yield Problem("digits", "cross-entropy", True, _digits, horizon=2500)
+    yield Problem("digits", "cross-entropy", True, _digits, horizon=1500)
     for gas in GASES[1:]:
         for power in POWERS:
             yield Problem(gas.capitalize(), power, False, _gas(gas))
@@ -132,10 +132,10 @@ def _problems():
     }.items():
         yield Problem(data, "cross-entropy", False, _classes(load))
         yield Problem(data, "l4", False, _one_hot_classes(load))
-    yield Problem("MNIST pixels", "cross-entropy", False, _mnist, horizon=2500)
+    yield Problem("MNIST pixels", "cross-entropy", False, _mnist, horizon=1500)
     for power in POWERS:
-        yield Problem("MNIST pixels", power, False, _mnist_indicators, horizon=2500)
-    yield Problem("MNIST head", "cross-entropy", False, _mnist_head, horizon=2500)
+        yield Problem("MNIST pixels", power, False, _mnist_indicators, horizon=1500)
+    yield Problem("MNIST head", "cross-entropy", False, _mnist_head, horizon=1500)
 
 
 PROBLEMS = {problem.name: problem for problem in _problems()}
