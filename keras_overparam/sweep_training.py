@@ -173,10 +173,12 @@ def _is_device(name: str) -> bool:
     try:
         with keras.device(name):
             tensor = ops.convert_to_tensor(np.zeros(1, "float32"))
+        asked = name.lower().split("/")[-1].removeprefix("device:")
+        if keras.backend.backend() == "torch":  # it has one CPU, whatever its number
+            return asked.partition(":")[0] != "cpu" or asked in ("cpu", "cpu:0")
         if keras.backend.backend() != "tensorflow":
             return True
         # TensorFlow does not mind: it takes another device.
-        asked = name.lower().split("/")[-1].removeprefix("device:")
         return tensor.device.lower().split("device:")[-1].startswith(asked)
     except Exception:  # each backend raises its own
         return False
