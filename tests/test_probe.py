@@ -20,7 +20,11 @@ def outcome(depth, expected, full):
     reasons = {"plateau": 0.5, "alignment": 0.9, "conditioning": 2.0, "growth": 3.0}
     return {
         "advice": {"depth": depth, "expected": expected, "reasons": reasons, "inside": True},
-        "full": {"speed_ups": {n: [v / 2, v * 2] for n, v in full.items()}, "inside": False},
+        "full": {
+            "speed_ups": {n: [v / 2, v * 2] for n, v in full.items()},
+            "inside": False,
+            "starts": {1: [0.01, 0.03]},
+        },
     }
 
 
@@ -50,6 +54,7 @@ def test_the_table_counts_only_problems_that_the_probe_was_not_tuned_on():
     assert "Ethanol, l4 (tuned on)" in lines[-1]
     assert "2.00 (1.50–2.50) → 2.00 |" in lines[-1]
     assert "1.00 (0.50–1.10) → 1.20 **out**" in lines[-1]
+    assert lines[-1].endswith("| 0.5 | 0.9 | 0.02 | at the edge |")
     assert "**no**" in next(line for line in lines if line.startswith("| wine"))
 
 

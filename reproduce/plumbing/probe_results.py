@@ -89,6 +89,9 @@ def _problem_table(found, order):
                 f"{advice['depth']}",
                 "yes" if holds(advice["depth"], outcome) else "**no**",
                 *reasons,
+                ", ".join(
+                    f"{np.median(norms):.2g}" for norms in outcome["full"]["starts"].values()
+                ),
                 "" if advice["inside"] and outcome["full"]["inside"] else "at the edge",
             ]
         )
@@ -96,5 +99,5 @@ def _problem_table(found, order):
         f"Depth {depth}: expected → full run" for depth in found[order[0]]["advice"]["expected"]
     ]
     return markdown_table(
-        ["Problem", *depths, "Advice", "Held", "Plateau", "Alignment", "Rates"], rows
+        ["Problem", *depths, "Advice", "Held", "Plateau", "Alignment", "Best starts", "Grids"], rows
     )
