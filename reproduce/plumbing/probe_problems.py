@@ -97,11 +97,6 @@ def _mnist(data_dir, archives):
     return _with_ones(pixels), images.train_labels[:IMAGES]
 
 
-def _mnist_indicators(data_dir, archives):
-    features, classes = _mnist(data_dir, archives)
-    return features, np.eye(10)[classes] - 0.1
-
-
 def _mnist_head(data_dir, archives):
     """What the tutorial network's last layer gets after a short training, on other images."""
     images = datasets.load_images("mnist", data_dir, archives)
@@ -133,8 +128,6 @@ def _problems():
         yield Problem(data, "cross-entropy", False, _classes(load))
         yield Problem(data, "l4", False, _one_hot_classes(load))
     yield Problem("MNIST pixels", "cross-entropy", False, _mnist, horizon=1500)
-    for power in POWERS:
-        yield Problem("MNIST pixels", power, False, _mnist_indicators, horizon=1500)
     yield Problem("MNIST head", "cross-entropy", False, _mnist_head, horizon=1500)
 
 
