@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict
 
@@ -10,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_overparam.checks import positive_integer
+from keras_overparam.checks import positive_integer, refusal, regular_expression
 from keras_overparam.diagnostics import (
     agreement,
     effective_rank,
@@ -154,13 +155,17 @@ class FactorMonitor(keras.callbacks.Callback):
         hparams: Hyperparameters | None = None,
     ) -> None:
         super().__init__()
-        if update_freq != "epoch":
+        if not (isinstance(update_freq, str) and update_freq == "epoch"):
             update_freq = positive_integer("update_freq", update_freq)
+        if not (log_dir is None or isinstance(log_dir, (str, os.PathLike))):
+            raise refusal("log_dir", "a path or None", log_dir)
+        if layers is not None:
+            layers = regular_expression("layers", layers)
         self.log_dir = None if log_dir is None else Path(log_dir)
         self.update_freq = update_freq
         self.layers = layers
         self.largest = positive_integer("largest", largest)
-        self.hparams = hparams
+        self.hparams = _checked_hparams(hparams)
         self.history: list[Moment] = []
         self._log: EventLog | None = None
 
@@ -265,6 +270,18 @@ class FactorMonitor(keras.callbacks.Callback):
         log.charts(charts(self._watched))
         if self.hparams:
             log.hparams(self.hparams)
+
+
+def _checked_hparams(hparams: Hyperparameters | None) -> Hyperparameters | None:
+    """Hyperparameters that TensorBoard can show."""
+    fits = hparams is None or (
+        isinstance(hparams, Mapping)
+        and all(isinstance(name, str) for name in hparams)
+        and all(isinstance(value, (str, Real, np.generic)) for value in hparams.values())
+    )
+    if not fits:
+        raise refusal("hparams", "a dictionary of numbers, booleans or strings by name", hparams)
+    return hparams
 
 
 def watched_kernels(model: keras.Model, layers: str | None = None) -> list[Watched]:

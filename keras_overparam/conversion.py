@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_overparam.checks import positive_integer
+from keras_overparam.checks import positive_integer, refusal, regular_expression
 from keras_overparam.factorization import chain_sizes, truncation_error
 from keras_overparam.layers import (
     FactoredConv1D,
@@ -83,8 +83,8 @@ def overparameterize(
         A new, built model of the same kind.
 
     Raises:
-        ValueError: if the model is not built, or no layer is chosen, or a layer cannot be rebuilt
-            or factored; the message names it.
+        ValueError: for arguments out of range, or if the model is not built, or no layer is
+            chosen, or a layer cannot be rebuilt or factored; the message names it.
 
     Example:
 
@@ -106,7 +106,7 @@ def overparameterize(
         Overparameterization", ICML 2018, Sections 3 and 8.
     """
     positive_integer("depth", depth)
-    if factorization not in ("balanced", "identity"):
+    if not (isinstance(factorization, str) and factorization in ("balanced", "identity")):
         raise ValueError(
             '`factorization` must be "balanced" or "identity", which keep the function. '
             f"Received: factorization={factorization!r}"
@@ -174,7 +174,8 @@ def _chooser(layers: Choice | Sequence[Choice] | None) -> Callable[[Layer], bool
         choosers = [_chooser(item) for item in layers]
         return lambda layer: any(chosen(layer) for chosen in choosers)
     if isinstance(layers, str):
-        return lambda layer: re.search(layers, layer.name) is not None
+        pattern = re.compile(regular_expression("layers", layers))
+        return lambda layer: pattern.search(layer.name) is not None
     if isinstance(layers, type):
         return lambda layer: isinstance(layer, layers)
     if callable(layers):
@@ -264,6 +265,8 @@ def _collapsed(layer: FactoredKernel | FactoredMultiHeadAttention) -> Layer:
 def _convert(model: Layer, copier: "_Copier", report: Callable[[str], object] | None) -> Layer:
     if not isinstance(model, keras.layers.Layer):
         raise ValueError(f"`model` must be a Keras model or layer. Received: {type(model)}")
+    if report is not None and not callable(report):
+        raise refusal("report", "None or a function that takes a text", report)
     if not model.built:
         raise ValueError(
             f"The model {model.name!r} has no weights yet. Call it on data, or build it, first."

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_overparam.checks import positive_integer
+from keras_overparam.checks import finite_number, positive_integer, real_tensor
 from keras_overparam.typing import Float64Array, Tensor
 
 Result = TypeVar("Result")
@@ -110,8 +110,10 @@ def end_to_end_gradient(kernel: Tensor, gradient: Tensor, depth: int) -> Tensor:
     Returns:
         Tensor of the same shape, in the kernel's precision (at least float32).
 
+    A kernel or a gradient that is not finite gives a result that is not finite.
+
     Raises:
-        ValueError: for a depth below 1, or shapes that differ.
+        ValueError: for a depth below 1, arrays that are not of real numbers, or shapes that differ.
 
     Example:
 
@@ -187,7 +189,7 @@ def _decompose(kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     scale = _largest_magnitude(kernel)
     kernel = kernel / scale
-    right = ops.linalg.eigh(_gram(kernel))[1]
+    right = _eigenvectors(_gram(kernel))
     left = ops.matmul(kernel, right)
     left, right = _unmixed(kernel, left, right)
     singular, inverse = _resolved(_norm(left, axis=-2))
@@ -222,7 +224,7 @@ def _decompose_small(left: Tensor, right: Tensor, below: float) -> Tensor:
     apart = -1 - ops.cast(ops.arange(size), right.dtype) / size
     diagonal = ops.where(small[..., 0, :], 0, apart)
     matrix = _gram(columns) + diagonal[..., None, :] * ops.eye(size, dtype=right.dtype)
-    return ops.matmul(right, ops.linalg.eigh(matrix)[1])
+    return ops.matmul(right, _eigenvectors(matrix))
 
 
 def tracked_root(kernel: Tensor, basis: Tensor, tolerance: float = 0.0) -> Root:
@@ -278,7 +280,7 @@ def decomposed_root(kernel: Tensor) -> Root:
 
 def _root_anew(kernel: Tensor) -> RootParts:
     """Parts of a `Root` but for the scale, in a basis made from the kernel."""
-    basis = ops.linalg.eigh(_gram(kernel))[1]
+    basis = _eigenvectors(_gram(kernel))
     parts, error = _root_in(kernel, basis)
 
     def decomposed_again() -> RootParts:
@@ -465,7 +467,8 @@ def step_and_momentum(kernel: Tensor, gradient: Tensor, depth: int) -> tuple[Ten
         size if N > 1.
 
     Raises:
-        ValueError: for a depth below 1, or a kernel of several inputs and outputs.
+        ValueError: for a depth below 1, arrays that are not of real numbers, shapes that differ, or
+            a kernel of several inputs and outputs.
 
     Example:
 
@@ -506,6 +509,9 @@ def end_to_end_spectrum(kernel: Tensor, depth: int) -> Spectrum:
         A `Spectrum`: eigenvalues `(…, inputs, units)`, left vectors `(…, inputs, inputs)` and right
         vectors `(…, units, units)`.
 
+    Raises:
+        ValueError: for a depth below 1, or a kernel that is not of real numbers.
+
     Example:
 
     >>> import numpy as np
@@ -518,7 +524,7 @@ def end_to_end_spectrum(kernel: Tensor, depth: int) -> Spectrum:
         Arora, Cohen & Hazan 2018, Claim 1 (Equations 9 and 10).
     """
     depth = positive_integer("depth", depth)
-    kernel = _at_least_float32(kernel)
+    kernel = real_tensor("kernel", kernel)
     left, singular, right = ops.linalg.svd(kernel, full_matrices=True)
     rows, columns = (_padded(singular ** (2 / depth), size) for size in kernel.shape[-2:])
     eigenvalues = sum(
@@ -545,6 +551,9 @@ def end_to_end_step(
     Returns:
         The new kernel.
 
+    Raises:
+        ValueError: for arguments out of range, or shapes that differ.
+
     Example:
 
     >>> import numpy as np
@@ -556,6 +565,8 @@ def end_to_end_step(
     Reference:
         Arora, Cohen & Hazan 2018, Theorem 1 (Equation 7).
     """
+    learning_rate = finite_number("learning_rate", learning_rate)
+    weight_decay = finite_number("weight_decay", weight_decay)
     update = end_to_end_gradient(kernel, gradient, depth)
     kernel = ops.cast(kernel, update.dtype)
     return (1 - learning_rate * weight_decay * depth) * kernel - learning_rate * update
@@ -580,8 +591,8 @@ def unit_step_norm(depth: int) -> float:
 
 
 def _same_shape(kernel: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    kernel = _at_least_float32(kernel)
-    gradient = ops.cast(ops.convert_to_tensor(gradient), kernel.dtype)
+    kernel = real_tensor("kernel", kernel)
+    gradient = ops.cast(real_tensor("gradient", gradient), kernel.dtype)
     if tuple(kernel.shape) != tuple(gradient.shape):
         raise ValueError(
             "`kernel` and `gradient` must have the same shape. "
@@ -599,10 +610,10 @@ def _cond(predicate: Tensor, true: Callable[[], Result], false: Callable[[], Res
     return true() if known else false()
 
 
-def _at_least_float32(array: Tensor) -> Tensor:
-    tensor = ops.convert_to_tensor(array)
-    wide = keras.backend.standardize_dtype(tensor.dtype) in ("float32", "float64")
-    return tensor if wide else ops.cast(tensor, "float32")
+def _eigenvectors(matrix: Tensor) -> Tensor:
+    """Of a symmetric matrix; of some other one if it is not finite, which TensorFlow refuses."""
+    finite = ops.all(ops.isfinite(matrix), axis=(-2, -1), keepdims=True)
+    return ops.linalg.eigh(ops.where(finite, matrix, 0))[1]
 
 
 def _transpose(matrix: Tensor) -> Tensor:

@@ -9,12 +9,21 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 from typing import NamedTuple, TypeAlias, TypeVar
 
+import keras
 import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from keras_overparam.checks import positive_integer
-from keras_overparam.typing import Array, Float64Array, Sizes, Tensor, Width
+from keras_overparam.checks import (
+    boolean,
+    hidden_width,
+    positive_integer,
+    real_matrices,
+    real_numbers,
+    real_tensor,
+    refusal,
+)
+from keras_overparam.typing import Array, Float64Array, Shape, Sizes, Tensor, Width
 
 Matrix = TypeVar("Matrix")  # a tensor, or a NumPy array
 Line: TypeAlias = tuple[int, int, tuple[int, ...]]  # slope, intercept, boundaries of a plan
@@ -53,13 +62,43 @@ def chain_sizes(factors: Sequence[Tensor]) -> Sizes:
     Raises:
         ValueError: if there is no factor, or the shapes of two neighbours do not chain.
     """
-    shapes = [tuple(factor.shape[-2:]) for factor in factors]
-    if not shapes or any(a[1] != b[0] for a, b in pairwise(shapes)):
+    shapes = [tuple(getattr(factor, "shape", ())) for factor in _listed(factors)]
+    if not _chain(shapes):
         raise ValueError(
             "factors must be a non-empty list of matrices in which the columns of each match the "
             f"rows of the next. Received shapes: {shapes}"
         )
-    return (shapes[0][0], *(shape[1] for shape in shapes))
+    return (shapes[0][-2], *(shape[-1] for shape in shapes))
+
+
+def _listed(factors: Sequence[Matrix]) -> list[Matrix]:
+    try:
+        return list(factors)
+    except TypeError:
+        raise refusal("factors", "a non-empty list of matrices", factors) from None
+
+
+def _as_tensors(factors: Sequence[Tensor]) -> list[Tensor]:
+    """Factors as tensors of one type, at least float32."""
+    tensors = [real_tensor("factors", factor) for factor in _listed(factors)]
+    dtype = keras.backend.result_type(*(tensor.dtype for tensor in tensors))
+    return [ops.cast(tensor, dtype) for tensor in tensors]
+
+
+def _chain(shapes: list[tuple[int, ...]]) -> bool:
+    """Whether matrices of those shapes can be multiplied, with their leading axes broadcast."""
+    if not shapes or any(len(shape) < 2 for shape in shapes):
+        return False
+    try:
+        np.broadcast_shapes(*(_known(shape[:-2]) for shape in shapes))
+    except ValueError:
+        return False
+    return all(a[-1] == b[-2] for a, b in pairwise(shapes))
+
+
+def _known(shape: Shape) -> tuple[int, ...]:
+    """A shape with sizes that are not known while tracing taken for 1, which fits to any."""
+    return tuple(size if isinstance(size, int) else 1 for size in shape)
 
 
 def chain_product(factors: Sequence[Matrix]) -> Matrix:
@@ -73,7 +112,8 @@ def chain_product(factors: Sequence[Matrix]) -> Matrix:
         The product, of shape `(…, s[0], s[N])`.
 
     Raises:
-        ValueError: if the list is empty or the shapes do not chain.
+        ValueError: if the list is empty, the shapes do not chain or a factor is not of real
+            numbers.
 
     Example:
 
@@ -82,8 +122,12 @@ def chain_product(factors: Sequence[Matrix]) -> Matrix:
     >>> chain_product([np.ones((2, 3)), np.ones((3, 1)), np.ones((1, 4))]).shape
     (2, 4)
     """
+    factors = _listed(factors)
+    sizes = chain_sizes(factors)
+    for factor in factors:
+        real_numbers("factors", factor)
     arrays = np if all(isinstance(f, np.ndarray) for f in factors) else ops
-    return _multiply(list(factors), chain_sizes(factors), arrays.matmul)
+    return _multiply(factors, sizes, arrays.matmul)
 
 
 def _multiply(
@@ -139,7 +183,11 @@ def product_squared_norm(factors: Sequence[Tensor]) -> Tensor:
         factors: non-empty list of matrices, `Aj` of shape `(s[j-1], s[j])`.
 
     Returns:
-        Scalar tensor.
+        Scalar tensor, at least float32.
+
+    Raises:
+        ValueError: if the list is empty, the shapes do not chain, or a factor is not a matrix of
+            real numbers.
 
     Example:
 
@@ -148,12 +196,17 @@ def product_squared_norm(factors: Sequence[Tensor]) -> Tensor:
     >>> float(product_squared_norm([np.ones((4, 1)), np.ones((1, 3))]))
     12.0
     """
+    factors = _as_tensors(factors)
     sizes = chain_sizes(factors)
+    if any(len(factor.shape) > 2 for factor in factors):
+        raise ValueError(
+            "factors must be matrices, without leading axes. "
+            f"Received shapes: {[tuple(factor.shape) for factor in factors]}"
+        )
     split = _squared_norm_split(sizes)
     if split is None:
         return ops.sum(ops.square(chain_product(factors)))
-    left, right = chain_product(factors[:split]), chain_product(factors[split:])
-    return _squared_norm_of_two(ops.convert_to_tensor(left), ops.convert_to_tensor(right))
+    return _squared_norm_of_two(chain_product(factors[:split]), chain_product(factors[split:]))
 
 
 @functools.cache
@@ -254,9 +307,9 @@ def hidden_widths(inputs: int, units: int, depth: int, width: Width = None) -> S
     >>> hidden_widths(128, 10, depth=3)
     (128, 10, 10, 10)
     """
-    if width is None:
-        width = min(inputs, units)
-    hidden = (width,) * (depth - 1) if isinstance(width, (int, np.integer)) else tuple(width)
+    width = min(inputs, units) if width is None else width
+    width = hidden_width(width, depth)
+    hidden = (width,) * (depth - 1) if isinstance(width, int) else width
     return (inputs, *hidden, units)
 
 
@@ -278,6 +331,10 @@ def balanced_factors(kernel: npt.ArrayLike, depth: int, width: Width = None) -> 
     Returns:
         List of N arrays in the kernel's dtype (at least float32).
 
+    Raises:
+        ValueError: for a kernel that is not of finite real numbers, or a depth or width out of
+            range.
+
     Example:
 
     >>> import numpy as np
@@ -289,12 +346,12 @@ def balanced_factors(kernel: npt.ArrayLike, depth: int, width: Width = None) -> 
     >>> bool(np.allclose(chain_product(factors), kernel))
     True
     """
-    kernel = np.asarray(kernel)
+    kernel = real_matrices("kernel", kernel)
+    inputs, units = kernel.shape[-2:]
+    sizes = hidden_widths(inputs, units, positive_integer("depth", depth), width)
     dtype = np.result_type(kernel.dtype, np.float32)
     if depth == 1:
         return [kernel.astype(dtype)]
-    inputs, units = kernel.shape[-2:]
-    sizes = hidden_widths(inputs, units, depth, width)
     left, singular, right = np.linalg.svd(kernel.astype(np.float64), full_matrices=False)
     rank = min(min(sizes), singular.shape[-1])
     root = singular[..., :rank] ** (1 / depth)
@@ -324,7 +381,7 @@ def truncation_error(kernel: npt.ArrayLike, width: Width, relative: bool = False
         Array of shape `(…)` in float64; exactly zero where `w ≥ min(inputs, units)`.
 
     Raises:
-        ValueError: for a width below 1.
+        ValueError: for a kernel that is not of finite real numbers, or a width out of range.
 
     Example:
 
@@ -339,12 +396,13 @@ def truncation_error(kernel: npt.ArrayLike, width: Width, relative: bool = False
         Eckart & Young, "The approximation of one matrix by another of lower rank", Psychometrika 1
         (1936).
     """
-    kernel = np.asarray(kernel, np.float64)
+    kernel = real_matrices("kernel", kernel).astype(np.float64)
     inputs, units = kernel.shape[-2:]
-    rank = positive_integer("width", min(hidden_widths(inputs, units, 2, width)))
+    depth = len(width) + 1 if isinstance(width, (list, tuple)) else 2
+    rank = min(hidden_widths(inputs, units, depth, width))
     singular = np.linalg.svd(kernel, compute_uv=False)
     norm, lost = (np.linalg.norm(values, axis=-1) for values in (singular, singular[..., rank:]))
-    return lost / np.where(norm > 0, norm, 1) if relative else lost
+    return lost / np.where(norm > 0, norm, 1) if boolean("relative", relative) else lost
 
 
 def identity_factors(kernel: npt.ArrayLike, depth: int, width: Width = None) -> list[Array]:
@@ -363,6 +421,10 @@ def identity_factors(kernel: npt.ArrayLike, depth: int, width: Width = None) -> 
     Returns:
         List of N arrays in the kernel's dtype.
 
+    Raises:
+        ValueError: for a kernel that is not of finite real numbers, or a depth or width out of
+            range.
+
     Example:
 
     >>> import numpy as np
@@ -371,9 +433,9 @@ def identity_factors(kernel: npt.ArrayLike, depth: int, width: Width = None) -> 
     [[1. 0.]
      [0. 1.]]
     """
-    kernel = np.asarray(kernel)
+    kernel = real_matrices("kernel", kernel)
     inputs, units = kernel.shape[-2:]
-    sizes = hidden_widths(inputs, units, depth, width)
+    sizes = hidden_widths(inputs, units, positive_integer("depth", depth), width)
     shapes = list(pairwise(sizes))
     factors = [
         np.broadcast_to(np.eye(*shape, dtype=kernel.dtype), (*kernel.shape[:-2], *shape)).copy()
@@ -401,7 +463,11 @@ def balancedness_gap(factors: Sequence[Tensor]) -> Tensor:
         factors: list of matrices, `Aj` of shape `(…, s[j-1], s[j])`.
 
     Returns:
-        Tensor of shape `(…)`; 0.0 for a single factor.
+        Tensor of shape `(…)`, at least float32; 0.0 for a single factor.
+
+    Raises:
+        ValueError: if the list is empty, the shapes do not chain or a factor is not of real
+            numbers.
 
     Example:
 
@@ -410,7 +476,8 @@ def balancedness_gap(factors: Sequence[Tensor]) -> Tensor:
     >>> float(balancedness_gap(balanced_factors(np.eye(3), depth=4)))
     0.0
     """
-    factors = [ops.convert_to_tensor(factor) for factor in factors]
+    factors = _as_tensors(factors)
+    chain_sizes(factors)
     gaps = [
         ops.norm(
             ops.matmul(ops.swapaxes(a, -1, -2), a) - ops.matmul(b, ops.swapaxes(b, -1, -2)),

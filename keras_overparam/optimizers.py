@@ -5,12 +5,19 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_overparam.checks import positive_integer
+from keras_overparam.checks import (
+    boolean,
+    finite_number,
+    positive_integer,
+    refusal,
+    regular_expression,
+)
 from keras_overparam.end_to_end import (
     OVERSAMPLED,
     Preconditioner,
@@ -80,7 +87,7 @@ class EndToEnd(keras.optimizers.SGD):
             `gradient_accumulation_steps`, `name`, …).
 
     Raises:
-        ValueError: for arguments out of range.
+        ValueError: for arguments out of range. What `SGD` refuses is refused with its error.
 
     Example:
 
@@ -113,16 +120,14 @@ class EndToEnd(keras.optimizers.SGD):
         **kwargs: Any,
     ) -> None:
         depth = _checked_depth(depth)
-        if isinstance(exclude, str) or not all(isinstance(item, str) for item in exclude):
-            raise ValueError(
-                f"`exclude` must be a list of regular expressions. Received: exclude={exclude!r}"
-            )
-        if not 0 <= tolerance < 1:
-            raise ValueError(
-                f"`tolerance` must be at least 0 and below 1. Received: tolerance={tolerance!r}"
-            )
+        convolutions = boolean("convolutions", convolutions)
+        exclude = _checked_patterns("exclude", exclude)
+        if isinstance(tolerance, bool) or not isinstance(tolerance, Real) or not 0 <= tolerance < 1:
+            raise refusal("tolerance", "at least 0 and below 1", tolerance)
         if gradient_rank is not None:
             gradient_rank = positive_integer("gradient_rank", gradient_rank)
+        if weight_decay is not None:
+            weight_decay = finite_number("weight_decay", weight_decay)
         super().__init__(
             learning_rate=learning_rate,
             momentum=momentum,
@@ -132,7 +137,7 @@ class EndToEnd(keras.optimizers.SGD):
         )
         self.depth = depth
         self.convolutions = convolutions
-        self.exclude = list(exclude)
+        self.exclude = exclude
         self.tolerance = tolerance
         self.gradient_rank = gradient_rank
 
@@ -310,11 +315,19 @@ def _checked_depth(depth: int | dict[str, int]) -> int | dict[str, int]:
     if not isinstance(depth, dict):
         return positive_integer("depth", depth)
     if not all(isinstance(pattern, str) for pattern in depth):
-        raise ValueError(
-            "`depth` must be a positive integer or a dictionary from regular expressions to "
-            f"positive integers. Received: depth={depth!r}"
-        )
-    return {pattern: positive_integer("depth", value) for pattern, value in depth.items()}
+        wanted = "a positive integer or a dictionary from regular expressions to positive integers"
+        raise refusal("depth", wanted, depth)
+    return {
+        regular_expression("depth", pattern): positive_integer("depth", value)
+        for pattern, value in depth.items()
+    }
+
+
+def _checked_patterns(name: str, patterns: Sequence[str]) -> list[str]:
+    """A list of regular expressions, as JSON gives it back."""
+    if not isinstance(patterns, (list, tuple)) or not all(isinstance(p, str) for p in patterns):
+        raise refusal(name, "a list of regular expressions", patterns)
+    return [regular_expression(name, pattern) for pattern in patterns]
 
 
 def _tall_shape(shape: Sizes) -> tuple[int, int]:

@@ -17,6 +17,8 @@ import claims
 import consequences
 import end_to_end_rule
 import gas_sensor
+from plumbing.gas_sensor import DATASETS
+from plumbing.options import device, positive
 
 PASSED_ON = ("dataset", "data_dir", "archives", "device")
 
@@ -26,10 +28,12 @@ def parse(arguments=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    kinds = {"dataset": {"choices": DATASETS}, "device": {"type": device}}
     for name in PASSED_ON:
-        parser.add_argument(f"--{name.replace('_', '-')}", help="as in gas_sensor.py")
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(option, help="as in gas_sensor.py", **kinds.get(name, {}))
     parser.add_argument("--output", default="runs", help="folder of the runs (%(default)s)")
-    parser.add_argument("--iterations", help="of the gas-sensor experiments")
+    parser.add_argument("--iterations", type=positive(int), help="of the gas-sensor experiments")
     parser.add_argument("--publish", action="store_true", help="put the results into assets/ too")
     return parser.parse_args(arguments)
 
@@ -44,7 +48,7 @@ def main(arguments=None):
         for part in (f"--{name.replace('_', '-')}", getattr(options, name))
     ]
     common += ["--publish"] * options.publish
-    length = ["--iterations", options.iterations] if options.iterations else []
+    length = ["--iterations", str(options.iterations)] if options.iterations else []
     gas_sensor.main(
         ["--experiments", "all", "--output", f"{options.output}/gas_sensor", *length, *common]
     )

@@ -24,7 +24,7 @@ from keras_overparam.consequences import (
 from plumbing import gas_sensor, records
 from plumbing.jobs import check_publishable, command, prepare
 from plumbing.linear_networks import balanced_start
-from plumbing.options import add_data_options, add_output_options, non_negative
+from plumbing.options import add_data_options, add_output_options, add_seeds
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 NAME = "consequences"
@@ -38,7 +38,7 @@ def parse(arguments=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=non_negative, nargs="+", default=[0, 1, 2, 3, 4])
+    add_seeds(parser, [0, 1, 2, 3, 4])
     add_data_options(parser, gas_sensor.DATASETS, "gas sensor archive")
     machine = add_output_options(parser, output=f"runs/{NAME}")
     machine.add_argument("--publish", action="store_true", help="put the record into assets/ too")

@@ -21,7 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from plumbing import gas_sensor, records, rule_figure, rule_results, rule_runs, rule_verdicts
 from plumbing.jobs import check_publishable, command, prepare, recorded_dataset
-from plumbing.options import add_data_options, add_output_options, non_negative, positive
+from plumbing.options import Distinct, add_data_options, add_output_options, add_seeds, positive
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 NAME = "end_to_end_rule"
@@ -34,9 +34,10 @@ def parse(arguments=None):
     )
     experiment = parser.add_argument_group("experiment")
     problems = list(rule_runs.DEFAULTS)
-    experiment.add_argument("--problems", choices=problems, nargs="+", default=problems)
-    experiment.add_argument("--depths", type=positive(int), nargs="+", default=[2, 3])
-    experiment.add_argument("--seeds", type=non_negative, nargs="+", default=[0, 1, 2, 3, 4])
+    several = {"nargs": "+", "action": Distinct}
+    experiment.add_argument("--problems", choices=problems, default=problems, **several)
+    experiment.add_argument("--depths", type=positive(int), default=[2, 3], **several)
+    add_seeds(experiment, [0, 1, 2, 3, 4])
     experiment.add_argument("--iterations", type=positive(int), help="(by problem)")
     experiment.add_argument(
         "--start-norm",

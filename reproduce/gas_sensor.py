@@ -19,7 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from plumbing import gas_sensor, records, sweep_figures, sweep_results, sweep_runs
 from plumbing.jobs import check_publishable, command, distribute, prepare, recorded_dataset
-from plumbing.options import add_data_options, add_output_options, non_negative, positive
+from plumbing.options import Distinct, add_data_options, add_output_options, add_seeds, positive
 from plumbing.strategies import add_strategy_option
 from plumbing.sweep_experiments import WHAT, label, models
 
@@ -35,8 +35,10 @@ def parse(arguments=None):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     group = parser.add_argument_group("experiment")
-    group.add_argument("--experiments", choices=(*WHAT, "all"), nargs="+", default=["l4"])
-    group.add_argument("--seeds", type=non_negative, nargs="+", default=[0, 1, 2, 3, 4])
+    group.add_argument(
+        "--experiments", choices=(*WHAT, "all"), nargs="+", action=Distinct, default=["l4"]
+    )
+    add_seeds(group, [0, 1, 2, 3, 4])
     group.add_argument("--iterations", type=positive(int), default=20_000)
     group.add_argument(
         "--start-norm", type=positive(float), default=0.1, help="end to end (%(default)s)"

@@ -17,7 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from plumbing import figures, results, tutorial_cnn
 from plumbing.jobs import command, common_settings, prepare, run
-from plumbing.options import add_data_options, add_machine_options, add_run_options
+from plumbing.options import Distinct, add_data_options, add_machine_options, add_run_options
 from plumbing.tuning import tune
 
 MODELS = {
@@ -38,6 +38,7 @@ def parse(arguments=None):
         "--models",
         choices=MODELS,
         nargs="+",
+        action=Distinct,
         default=list(MODELS),
         help="original: the tutorial's; product, factors: two matrices, what the L2 term acts on",
     )

@@ -18,7 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from plumbing import datasets, network_figures, network_results, networks, records
 from plumbing.jobs import command, common_settings, prepare, run
-from plumbing.options import add_data_options, add_machine_options, add_run_options
+from plumbing.options import Distinct, add_data_options, add_machine_options, add_run_options
 from plumbing.tuning import tune_with_scale
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets" / "other_networks"
@@ -31,7 +31,9 @@ def parse(arguments=None):
     )
     experiment = parser.add_argument_group("experiment")
     for name, choices in (("networks", networks.NETWORKS), ("factored", networks.MODEL_NAMES)):
-        experiment.add_argument(f"--{name}", choices=choices, nargs="+", default=list(choices))
+        experiment.add_argument(
+            f"--{name}", choices=choices, nargs="+", action=Distinct, default=list(choices)
+        )
     add_run_options(experiment, epochs=2)
     add_data_options(parser, datasets.IMAGES)
     add_machine_options(parser, output="runs/other_networks", jit="off")

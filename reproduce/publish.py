@@ -242,11 +242,19 @@ def ledger():
     return claims.rows(ledger_sources(summary_of(groups, rate_groups)))
 
 
-def main(arguments=None):
-    """Run the command line."""
+def parse(arguments=None):
+    """Options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", help="folder of finished runs to take over first")
     options = parser.parse_args(arguments)
+    if options.runs is not None and not os.path.isdir(options.runs):
+        parser.error(f"--runs must be a folder of runs, received {options.runs!r}")
+    return options
+
+
+def main(arguments=None):
+    """Run the command line."""
+    options = parse(arguments)
     if options.runs:
         take_over(options.runs)
     try:

@@ -27,13 +27,21 @@ def html():
     return report.page(ASSETS, publish.parts(summary))
 
 
-def main(arguments=None):
-    """Run the command line."""
+def parse(arguments=None):
+    """Options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", type=Path, default="runs/report.html", help="(%(default)s)")
     options = parser.parse_args(arguments)
+    if options.output.is_dir():
+        parser.error(f"--output must be a file, received the folder {str(options.output)!r}")
+    return options
+
+
+def main(arguments=None):
+    """Run the command line."""
+    options = parse(arguments)
     try:
         records.make_folder(options.output.parent)
         text = html()

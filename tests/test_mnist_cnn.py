@@ -150,11 +150,11 @@ def test_the_trained_model_needs_this_package_only(compared):
         (["--overparam", "--width", "-3"], "must be a positive integer, received '-3'"),
         (["--epochs", "many"], "must be a positive integer, received 'many'"),
         (["--learning-rate", "nan"], "must be a positive number, received 'nan'"),
-        (["--seeds", "-1"], "must be a non-negative integer, received '-1'"),
+        (["--seeds", "-1"], "must be an integer from 0 to 4294967295, received '-1'"),
         (["--depth", "3"], "--depth and --width need --overparam or --compare"),
         (["--overparam", "--compare"], "not allowed with argument"),
         (["--regularize", "both"], "invalid choice: 'both'"),
-        (["--device", "tpu"], "--device must be auto, cpu, gpu or gpu:N. Received: tpu"),
+        (["--device", "tpu"], "--device: must be auto, cpu, gpu or gpu:N, received 'tpu'"),
         (["--device", "gpu:99"], "--device gpu:99 asks for a GPU, but TensorFlow sees"),
     ],
 )

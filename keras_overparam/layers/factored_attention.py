@@ -24,7 +24,8 @@ class FactoredMultiHeadAttention(keras.layers.MultiHeadAttention):
             concern the products. `kernel_constraint` is not supported.
 
     Raises:
-        ValueError: for arguments out of range or not supported.
+        ValueError: for arguments out of range or not supported. What `MultiHeadAttention` refuses
+            is refused with its error.
 
     Example:
 

@@ -23,6 +23,7 @@ class _FactoredConv(FactoredKernel):
         Args:
             inputs: tensor of the shape that the stock layer takes.
         """
+        inputs = _as_floats(inputs, self.compute_dtype)
         first, *others = self._segments(inputs.shape)
         kernel = self._as_conv_kernel(first, (*self.kernel_size, -1, first.shape[-1]))
         outputs = self._convolve(inputs, kernel)
@@ -65,6 +66,11 @@ class _FactoredConv(FactoredKernel):
             data_format=self.data_format,
             dilation_rate=self.dilation_rate,
         )
+
+
+def _as_floats(inputs: Tensor, dtype: str) -> Tensor:
+    """Integers, which backends do not convolve, become floats; floats are cast by Keras."""
+    return ops.cast(inputs, dtype) if keras.backend.is_int_dtype(inputs.dtype) else inputs
 
 
 def _along_channels(bias: Tensor, rank: int, data_format: str) -> Tensor:
@@ -110,7 +116,8 @@ class FactoredConv2D(_FactoredConv, keras.layers.Conv2D):
             product. `kernel_constraint`, `lora_rank` and `lora_alpha` are not supported.
 
     Raises:
-        ValueError: for arguments out of range or not supported.
+        ValueError: for arguments out of range or not supported. What `Conv2D` refuses is refused
+            with its error.
 
     Example:
 
@@ -162,7 +169,8 @@ class FactoredDepthwiseConv2D(FactoredKernel, keras.layers.DepthwiseConv2D):
             concern the product. `depthwise_constraint` is not supported.
 
     Raises:
-        ValueError: for arguments out of range or not supported.
+        ValueError: for arguments out of range or not supported. What `DepthwiseConv2D` refuses is
+            refused with its error.
 
     Example:
 
@@ -199,7 +207,7 @@ class FactoredDepthwiseConv2D(FactoredKernel, keras.layers.DepthwiseConv2D):
             inputs: tensor of the shape that the stock layer takes.
         """
         outputs = ops.depthwise_conv(
-            inputs,
+            _as_floats(inputs, self.compute_dtype),
             self._cast_kernel(),
             strides=self.strides,
             padding=self.padding,

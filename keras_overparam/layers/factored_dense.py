@@ -42,7 +42,8 @@ class FactoredDense(FactoredLinear):
         `(batch_size, …, units)`.
 
     Raises:
-        ValueError: for arguments out of range or not supported.
+        ValueError: for arguments out of range or not supported. What `Dense` refuses is refused
+            with its error.
 
     Example:
 

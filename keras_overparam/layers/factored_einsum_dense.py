@@ -22,7 +22,8 @@ class FactoredEinsumDense(FactoredKernel, keras.layers.EinsumDense):
             product. `kernel_constraint`, LoRA and quantization are not supported.
 
     Raises:
-        ValueError: for arguments out of range or not supported.
+        ValueError: for arguments out of range or not supported. What `EinsumDense` refuses is
+            refused with its error.
 
     Example:
 

@@ -1,7 +1,6 @@
 """What every layer with a factored kernel has in common."""
 
 import math
-import numbers
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from types import ModuleType
 from typing import Any, ClassVar, get_args
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from keras_overparam.checks import positive_integer
+from keras_overparam.checks import hidden_width, one_of, positive_integer, real_matrices
 from keras_overparam.factorization import (
     balanced_factors,
     chain_product,
@@ -184,7 +183,8 @@ class FactoredKernel(keras.layers.Layer):
                 nearest kernel of that rank is taken.
 
         Raises:
-            ValueError: if the layer is not built, or for another shape.
+            ValueError: if the layer is not built, for another shape, or numbers that are not real
+                and finite.
 
         Example:
 
@@ -198,7 +198,7 @@ class FactoredKernel(keras.layers.Layer):
         """
         if not self.built:
             raise ValueError(f"Build {self.name!r} (call it once) before setting its kernel.")
-        kernel = np.asarray(kernel, "float64")
+        kernel = real_matrices("kernel", kernel).astype("float64")
         if kernel.shape != self._kernel_shape:
             raise ValueError(
                 f"The kernel of {self.name!r} has shape {self._kernel_shape}. "
@@ -295,12 +295,8 @@ def checked_factoring(
         ValueError: for arguments out of range, or a `kernel_constraint`.
     """
     depth = positive_integer("depth", depth)
-    width = _checked_width(width, depth)
-    if factorization not in FACTORIZATIONS:
-        raise ValueError(
-            f"`factorization` must be one of {', '.join(map(repr, FACTORIZATIONS))}. "
-            f"Received: factorization={factorization!r}"
-        )
+    width = hidden_width(width, depth)
+    one_of("factorization", factorization, FACTORIZATIONS)
     if kernel_constraint is not None:
         raise ValueError(
             "`kernel_constraint` is not supported: projecting the product of the factors onto "
@@ -318,15 +314,3 @@ def _refuse_on_factors(**arguments: object) -> None:
                 f"`{name}` is not supported on factors: collapse() the layer and use the "
                 f"resulting stock layer. Received: {name}={value}"
             )
-
-
-def _checked_width(width: Width, depth: int) -> int | list[int] | None:
-    """None, an int, or a list of `depth − 1` ints (a list, as JSON gives it back)."""
-    if width is None or isinstance(width, numbers.Integral):
-        return width if width is None else positive_integer("width", width)
-    if not isinstance(width, (list, tuple)) or len(width) != depth - 1:
-        raise ValueError(
-            "`width` must be None, a positive integer or one positive integer for each of the "
-            f"depth − 1 = {depth - 1} hidden layers. Received: width={width!r}"
-        )
-    return [positive_integer("width", value) for value in width]

@@ -51,7 +51,7 @@ class FactoredLinear(FactoredKernel):
 
     Raises:
         ValueError: for a `units`, `depth`, `width` or `factorization` out of range, or a
-            `kernel_constraint`.
+            `kernel_constraint`. What `Dense` refuses is refused with its error.
 
     Example:
 

@@ -1,39 +1,74 @@
 """Command-line options that every experiment has."""
 
 import argparse
-import math
 
 import tensorflow as tf
 
 from plumbing.records import OutputError
 
+# Sizes that TensorFlow counts with; numbers whose squares float32 can hold.
+RANGES = {int: ("integer", 1, 2**31 - 1), float: ("number", 1e-18, 1e18)}
+LARGEST_SEED = 2**32 - 1  # of NumPy's, which `keras.utils.set_random_seed` sets
+
 
 def positive(kind):
-    """Type of an option that takes a positive, finite number of the given kind."""
+    """Type of an option that takes a positive number of the given kind."""
+    name, least, most = RANGES[kind]
 
     def convert(text):
         try:
             value = kind(text)
         except ValueError:
             value = 0
-        if not (value > 0 and math.isfinite(value)):
-            name = "integer" if kind is int else "number"
-            raise argparse.ArgumentTypeError(f"must be a positive {name}, received {text!r}")
+        if not least <= value <= most:
+            bounds = f" from {least} to {most}" if value > 0 else ""
+            raise argparse.ArgumentTypeError(
+                f"must be a positive {name}{bounds}, received {text!r}"
+            )
         return value
 
     return convert
 
 
-def non_negative(text):
-    """Type of an option that takes an integer ≥ 0."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a non-negative integer, received {text!r}")
+def seed(text):
+    """Type of an option that takes a seed."""
+    if not text.isdecimal() or len(text) > 99 or int(text) > LARGEST_SEED:
+        raise argparse.ArgumentTypeError(
+            f"must be an integer from 0 to {LARGEST_SEED}, received {text!r}"
+        )
     return int(text)
+
+
+def device(text):
+    """Type of an option that takes a device."""
+    kind, colon, number = text.partition(":")
+    one = kind == "gpu" and number.isdecimal()
+    if not (one if colon else kind in ("auto", "cpu", "gpu")):
+        raise argparse.ArgumentTypeError(f"must be auto, cpu, gpu or gpu:N, received {text!r}")
+    return text
+
+
+class Distinct(argparse.Action):
+    """Takes several values, each once: a run that is counted twice would bias what is reported."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        """Keep the values, or refuse them."""
+        for value in values:
+            if values.count(value) > 1:
+                raise argparse.ArgumentError(self, f"must name each once, received {value} twice")
+        setattr(namespace, self.dest, values)
+
+
+def add_seeds(group, default):
+    """Option on the seeds of the runs."""
+    group.add_argument(
+        "--seeds", type=seed, nargs="+", action=Distinct, default=default, metavar="SEED"
+    )
 
 
 def add_run_options(group, epochs=10):
     """Options on how many runs of a network, and how long."""
-    group.add_argument("--seeds", type=non_negative, nargs="+", default=[0], metavar="SEED")
+    add_seeds(group, [0])
     group.add_argument("--epochs", type=positive(int), default=epochs)
 
 
@@ -62,7 +97,9 @@ def add_machine_options(parser, output, jit="auto"):
 def add_output_options(parser, output):
     """Options on where to compute, and where to leave the results; their group."""
     machine = parser.add_argument_group("machine")
-    machine.add_argument("--device", default="auto", help="auto, cpu, gpu or gpu:N (%(default)s)")
+    machine.add_argument(
+        "--device", type=device, default="auto", help="auto, cpu, gpu or gpu:N (%(default)s)"
+    )
     machine.add_argument("--output", default=output, help="folder of the runs (%(default)s)")
     machine.add_argument("--again", action="store_true", help="repeat finished runs")
     return machine
@@ -75,8 +112,6 @@ def choose_device(name, strategy="none"):
     """
     kind, _, number = name.partition(":")
     gpus = tf.config.list_physical_devices("GPU")
-    if kind not in ("auto", "cpu", "gpu") or (number and (kind != "gpu" or not number.isdigit())):
-        raise OutputError(f"--device must be auto, cpu, gpu or gpu:N. Received: {name}")
     if number and strategy == "mirrored":
         raise OutputError(
             f"--strategy mirrored trains on several devices, and --device {name} is one; use "
