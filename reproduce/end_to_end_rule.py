@@ -105,10 +105,11 @@ def publish(results):
     """Copy the records into assets/, and draw figure and summary from there."""
     check_publishable(rule_results.notice(results))
     folder = records.make_folder(ASSETS / NAME)
-    for path in folder.glob("*.jsonl.gz"):
+    paths = [folder / f"{result.settings.run_name}.jsonl.gz" for result in results]
+    for result, path in zip(results, paths, strict=True):
+        records.publish(result.path, path)
+    for path in set(folder.glob("*.jsonl.gz")) - set(paths):
         path.unlink()
-    for result in results:
-        records.publish(result.path, folder / f"{result.settings.run_name}.jsonl.gz")
     report(rule_results.load_all(folder), ASSETS)
 
 

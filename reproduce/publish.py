@@ -7,7 +7,7 @@ Every number in the README's generated parts comes from the records in assets/; 
 """
 
 import argparse
-import json
+import contextlib
 import os
 import re
 import sys
@@ -53,12 +53,27 @@ MODELS = [(1, "product"), (2, "product"), (2, "factors")]
 WHERE = {"product": "the end-to-end matrices", "factors": "each matrix"}
 
 
+@contextlib.contextmanager
+def command(name):
+    """A command line that ends in one sentence if it cannot read assets/, or not write."""
+    try:
+        yield
+    except (OSError, ValueError, records.OutputError) as error:
+        sys.exit(f"{name}: error: {error}")
+    except (AttributeError, LookupError, TypeError) as error:  # of a file that lacks something
+        sys.exit(
+            f"{name}: error: A file in {ROOT / 'assets'} is damaged ({error!r}); restore the files "
+            "there with git."
+        )
+
+
 def take_over(runs):
     """Copy the records of finished runs of the published settings into assets/."""
     RECORDS.mkdir(parents=True, exist_ok=True)
     for path in sorted(Path(runs).glob("*/record.jsonl")):
         record = records.Record.at(path)
         if record.outcome() is None:
+            print(f"{path} is left out: it is of no finished run, or damaged.", file=sys.stderr)
             continue
         settings = record.of_kind("start")[0]["settings"]
         published = all(settings[name] == value for name, value in PUBLISHED.items())
@@ -135,7 +150,7 @@ def with_benchmarked_times(summary, path=BENCHMARK):
     depth = 1 if summary["model"] == "original" else 2
     model = "original" if depth == 1 else "two matrices"
     name = f"main, {model}, L2 on {summary['regularize']}"
-    (row,) = [row for row in json.loads(path.read_text())["rows"] if row["what"] == name]
+    (row,) = [row for row in records.read_json(path)["rows"] if row["what"] == name]
     return summary | {"milliseconds_per_step": {"mean": row["median"], "standard_deviation": None}}
 
 
@@ -166,13 +181,14 @@ def summary_of(groups, rate_groups):
 
 def ledger_sources(summary):
     """What the claims ledger is made from, all of it from assets/."""
-    (cost,) = [
-        r for r in json.loads(SWEEP_BENCHMARK.read_text())["rows"] if r["what"] == SCALAR_COST
-    ]
+    (cost,) = [r for r in records.read_json(SWEEP_BENCHMARK)["rows"] if r["what"] == SCALAR_COST]
     original, overparameterized, *_ = summary["summaries"]
+    consequences = records.Record.at(CONSEQUENCES).outcome()
+    if consequences is None:
+        raise ValueError(f"{CONSEQUENCES} holds no finished run; restore it, or publish it again.")
     return claims.sources(
         [sweep_results.load(path) for path in sorted(SWEEPS.glob("*.jsonl.gz"))],
-        records.Record.at(CONSEQUENCES).outcome(),
+        consequences,
         rule_verdicts.summary(rule_results.load_all(RULE))["verdicts"],
         summary["verdicts"] + summary["other_networks"]["verdicts"],
         (original["parameters"], overparameterized["parameters"]),
@@ -239,28 +255,32 @@ def ledger():
     return claims.rows(ledger_sources(summary_of(groups, rate_groups)))
 
 
+def publish():
+    """Make all files anew that are made from the records in assets/."""
+    summary, readme, groups, rate_groups = rendered()
+    for path, text in (
+        (ROOT / "assets" / "mnist_cnn.json", summary),
+        (ROOT / "assets" / "claims.json", records.to_indented_json(ledger())),
+        (ROOT / "README.md", readme),
+    ):
+        records.write_atomically(path, lambda file, text=text: file.write_text(text, "utf-8"))
+    benchmark_figure.draw(
+        records.read_json(TRAINING_BENCHMARK), TRAINING_BENCHMARK.with_suffix(".png")
+    )
+    figures.draw_objective(groups, ROOT / "assets" / "mnist_cnn.png")
+    figures.draw_rates(rate_groups, ROOT / "assets" / "mnist_rates.png")
+    network_figures.draw_networks(published_networks(), ROOT / "assets" / "other_networks.png")
+
+
 def main(arguments=None):
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", help="folder of finished runs to take over first")
     options = parser.parse_args(arguments)
-    if options.runs:
-        take_over(options.runs)
-    try:
-        summary, readme, groups, rate_groups = rendered()
-    except ValueError as error:
-        sys.exit(f"publish.py: error: {error}")
-    (ROOT / "assets" / "mnist_cnn.json").write_text(summary, encoding="utf-8")
-    (ROOT / "README.md").write_text(readme, encoding="utf-8")
-    (ROOT / "assets" / "claims.json").write_text(
-        records.to_indented_json(ledger()), encoding="utf-8"
-    )
-    benchmark_figure.draw(
-        json.loads(TRAINING_BENCHMARK.read_text()), TRAINING_BENCHMARK.with_suffix(".png")
-    )
-    figures.draw_objective(groups, ROOT / "assets" / "mnist_cnn.png")
-    figures.draw_rates(rate_groups, ROOT / "assets" / "mnist_rates.png")
-    network_figures.draw_networks(published_networks(), ROOT / "assets" / "other_networks.png")
+    with command("publish.py"):
+        if options.runs:
+            take_over(options.runs)
+        publish()
 
 
 if __name__ == "__main__":
