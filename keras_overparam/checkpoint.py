@@ -1,5 +1,6 @@
 """Keeping the state of a long computation on disk, now and then, whole or not at all."""
 
+import contextlib
 import hashlib
 import os
 import time
@@ -36,7 +37,7 @@ class Checkpoint:
         """Put arrays, by name, in the file's place."""
         entries: dict[str, Any] = {"digest": self.digest, **arrays}  # `savez` takes a flag too
         entries["content"] = _content(entries)
-        partial = self.path.with_name(self.path.name + ".partial")
+        partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.partial")
         try:
             with partial.open("wb") as file:
                 np.savez(file, **entries)
@@ -44,7 +45,8 @@ class Checkpoint:
                 os.fsync(file.fileno())
             os.replace(partial, self.path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
             raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def load(self) -> dict[str, Array]:

@@ -120,6 +120,8 @@ def _run(settings, data, folder, again, distribution):
     if distribution.is_chief:
         record.mend()
         if again or not record.lines():
+            for old in folder.glob("sweep*.npz*"):
+                old.unlink()
             record.keep([])
             record.append("start", **_description(settings, data, distribution))
     while more := _agreed(_next_part(settings, record), distribution):
@@ -128,6 +130,8 @@ def _run(settings, data, folder, again, distribution):
             record.append("rates", **part)
         checkpoint.unlink(missing_ok=True)
     if distribution.is_chief and record.outcome() is None:
+        for left in folder.glob("sweep*.npz*"):  # of a process killed at the wrong moment
+            left.unlink()
         inside = _edge(record.of_kind("rates")) == 0
         record.append("outcome", status="finished", best_is_inside=inside)
     return record
