@@ -20,6 +20,7 @@ from plumbing import (
     benchmark_tables,
     claims,
     criteria,
+    fault_table,
     figures,
     network_figures,
     network_results,
@@ -45,6 +46,7 @@ GROWTH_BENCHMARK = ROOT / "assets" / "benchmark_optimizer_growth.json"
 TRAINING_BENCHMARK = ROOT / "assets" / "benchmark_training_step.json"
 MONITOR_BENCHMARK = ROOT / "assets" / "benchmark_monitor.json"
 SWEEP_BENCHMARK = ROOT / "assets" / "benchmark_sweep.json"
+FAULT_MATRIX = ROOT / "assets" / "fault_matrix.json"
 CONSEQUENCES = ROOT / "assets" / "consequences.jsonl.gz"
 SCALAR_COST = "engine, depth 2 / depth 1"  # the benchmark's row
 PUBLISHED = {"dataset": "mnist", "init_stddev": 0.1}
@@ -225,6 +227,7 @@ def parts(summary):
         ),
         "mnist_step": benchmark_tables.benchmark_table(BENCHMARK),
         "monitor": benchmark_tables.benchmark_table(MONITOR_BENCHMARK),
+        "fault_matrix": fault_table.fault_table(FAULT_MATRIX),
     }
 
 

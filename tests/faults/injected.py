@@ -19,7 +19,7 @@ from faults.contents import contents, lost_lines, recorded
 from faults.processes import TRACEBACK, Run
 from faults.subjects import load_only, on_its_own
 
-TRIALS = 5  # of most faults
+TRIALS = 4  # of most faults
 KILLS_IN_A_ROW = 6  # after which a run is let to its end
 ROOM = "1g"  # of a disk that is not full
 ARCHIVES = {
@@ -256,7 +256,6 @@ def damaged(lab, fault):
         if target in lab.subject.why_not:
             continue
         cell = Cell(fault, target)
-        yield cell
         published = lab.subject.prepare is not None
         starts = [f for pattern in patterns for f in half_done(lab, pattern)]
         starts += [lab.finished] * (target == "records") * max(1, len(starts))
@@ -278,6 +277,7 @@ def damaged(lab, fault):
                 path.write_bytes(intact) if published else path.unlink()
                 ended = lab.run(folder)
             lab.check(cell, folder, ended, what=what)
+        yield cell
     if lab.subject.data:
         yield from damaged_data(lab, fault)
     if lab.subject.name == "report.py":
@@ -287,7 +287,6 @@ def damaged(lab, fault):
 def damaged_assets(lab, fault):
     """Figures and summaries that the report shows."""
     cell = Cell(fault, "figures and summaries")
-    yield cell
     for _ in range(TRIALS):
         folder = lab.fresh(copy_of=lab.finished)
         paths = [p for p in (folder / "assets").iterdir() if p.suffix in (".png", ".json")]
@@ -300,6 +299,7 @@ def damaged_assets(lab, fault):
             path.write_bytes(intact)
             ended = lab.run(folder)
         lab.check(cell, folder, ended, what=what)
+    yield cell
 
 
 def load(lab, folder, *options, changes=()):
@@ -317,7 +317,6 @@ def damaged_data(lab, fault):
     wanted = load(lab, lab.fresh(), "--dataset", data, "--data-dir", lab.prepared)[1]
     for target in ("archives", "prepared data"):
         cell = Cell(fault, target)
-        yield cell
         for _ in range(TRIALS):
             folder = lab.fresh()
             copies, prepared = folder / "copies", folder / "prepared"
@@ -338,6 +337,7 @@ def damaged_data(lab, fault):
             if lab.heard(cell, ended, folder) is None and loaded != wanted:
                 cell.losses.append(f"{what} gave {loaded}")
             shutil.rmtree(folder)
+        yield cell
 
 
 def _chosen(lab, paths):

@@ -85,10 +85,19 @@ def few_steps(_):
 
 
 def coarse_figures(_):
-    """Draw with few pixels, which is most of what some scripts do."""
+    """Draw with few pixels and pictures, which is most of what some scripts do."""
     from plumbing import figures, vector_field_figure
 
     figures.DPI = vector_field_figure.FILM_DPI = 20
+    figures.FORMATS = {".png": figures.FORMATS[".png"]}
+    vector_field_figure.animate.__defaults__ = (40,)
+
+
+def short_trajectories(_):
+    """Let the figure that explains the rule need little computation."""
+    from plumbing import vector_field
+
+    vector_field.Settings = functools.partial(vector_field.Settings, norms=(0.2,), iterations=120)
 
 
 def often_saved(_):
@@ -255,7 +264,8 @@ SUBJECTS = (
     Subject(
         "explain.py",
         ("--problems", "1"),
-        why_not=OUTPUTS_ONLY | {"checkpoints": NOTHING_KEPT, "records": NOTHING_KEPT},
+        change=short_trajectories,
+        why_not=OUTPUTS_ONLY | {"truncate": NOTHING_KEPT, "bit-flip": NOTHING_KEPT},
     ),
     Subject(
         "publish.py",
