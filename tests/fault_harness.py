@@ -26,20 +26,20 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("KERAS_OVERPARAM_ARCHIVES", str(ROOT.parent / "shared" / "data"))
 
 # Imported here so that forked processes need not: they must only be imported, nothing computed.
-import sklearn.datasets  # noqa: F401
-import tensorflow_datasets.image_classification  # noqa: F401
+import sklearn.datasets
+import tensorflow_datasets.image_classification
 from faults.injected import FAULTS, Laboratory
 from faults.subjects import SUBJECTS
 
-import consequences  # noqa: F401
-import end_to_end_rule  # noqa: F401
-import explain  # noqa: F401
-import gas_sensor  # noqa: F401
-import mnist_cnn  # noqa: F401
-import mnist_rates  # noqa: F401
-import other_networks  # noqa: F401
-import report  # noqa: F401
-from plumbing import gas_sensor_builder, records  # noqa: F401
+import consequences
+import end_to_end_rule
+import explain
+import gas_sensor
+import mnist_cnn
+import mnist_rates
+import other_networks
+import report
+from plumbing import gas_sensor_builder, records
 
 PREPARED_BY = {"mnist": "mnist_cnn.py", "gas_sensor": "consequences.py"}
 

@@ -148,8 +148,7 @@ def test_two_processes_do_not_work_in_one_folder(tmp_path):
     other.start()
     held.wait()
     with pytest.raises(records.OutputError, match="Another process is working in"):
-        with records.only_one(tmp_path):
-            pass
+        records.only_one(tmp_path).__enter__()
     other.kill()
     other.join()
     with records.only_one(tmp_path):  # the lock went with the process

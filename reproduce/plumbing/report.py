@@ -4,6 +4,7 @@ The words are in `report_contents`, the page's shape in `report.html.j2` and `re
 """
 
 import base64
+import io
 import struct
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def load_png(path):
     if not content.startswith(PNG):
         raise ValueError(f"{path} is not a PNG file; draw it again.")
     try:
-        PIL.Image.open(path).verify()
+        PIL.Image.open(io.BytesIO(content)).verify()
     except Exception as error:  # damage shows as any error
         raise ValueError(f"{path} is damaged ({error}); draw it again.") from error
     width, height = struct.unpack(">II", content[16:24])  # the first chunk is always the header
