@@ -116,9 +116,9 @@ def publish(results):
 def main(arguments=None):
     """Run the command line."""
     options = parse(arguments)
-    if options.redraw:
-        return report(rule_results.load_all(ASSETS / NAME), ASSETS)
     with command(f"{NAME}.py", resumes_after="run"):
+        if options.redraw:
+            return report(rule_results.load_all(ASSETS / NAME), ASSETS)
         results = recorded(options) if options.plot_only else run_all(options)
         report(results, Path(options.output))
         summary = rule_verdicts.summary(results)

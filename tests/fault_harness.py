@@ -28,7 +28,7 @@ os.environ.setdefault("KERAS_OVERPARAM_ARCHIVES", str(ROOT.parent / "shared" / "
 # Imported here so that forked processes need not: they must only be imported, nothing computed.
 import sklearn.datasets
 import tensorflow_datasets.image_classification
-from faults.injected import FAULTS, Laboratory
+from faults.injected import FAULTS, Laboratory, load
 from faults.subjects import SUBJECTS
 
 import consequences
@@ -51,16 +51,18 @@ def parse(arguments=None):
     )
     names = [subject.name for subject in SUBJECTS]
     parser.add_argument("--kills", type=int, default=50, help="of each subject (%(default)s)")
+    parser.add_argument("--trials", type=int, default=4, help="of other faults (%(default)s)")
     parser.add_argument("--only", choices=names, nargs="+", default=names, metavar="SCRIPT")
     parser.add_argument("--faults", choices=FAULTS, nargs="+", default=list(FAULTS))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data-dir", type=Path, help="prepared data, made where they are missing")
     parser.add_argument("--output", type=Path, help="JSON file of the matrix")
     return parser.parse_args(arguments)
 
 
 def cells_of(subject, options, scratch, prepared):
     """The subject's row of the matrix: dictionaries of its cells, and why others are missing."""
-    laboratory = Laboratory(subject, scratch, options.seed, prepared)
+    laboratory = Laboratory(subject, scratch, options.seed, options.trials, prepared)
     print(f"{subject.name}: {laboratory.undisturbed.seconds:.1f} s undisturbed", flush=True)
     for name in options.faults:
         if name in subject.why_not:
@@ -79,15 +81,15 @@ def cells_of(subject, options, scratch, prepared):
                 print(f"    LOSS {loss}", flush=True)
 
 
-def prepare_data(subjects, faults, folder):
+def prepare_data(subjects, faults, folder, scratch):
     """Have the data sets prepared once that the subjects need, undisturbed."""
     damaging = {"truncate", "bit-flip"} & set(faults)
     for data in {subject.data for subject in subjects if subject.data and damaging}:
+        if (folder / data).exists():
+            continue
         (maker,) = (subject for subject in SUBJECTS if subject.name == PREPARED_BY[data])
-        from faults.injected import load
-
         options = ("--dataset", data, "--data-dir", str(folder))
-        bench = _Bench(maker, folder.with_name(f"prepare-{data}"))
+        bench = _Bench(maker, scratch / f"prepare-{data}")
         ended, loaded = load(bench, bench.scratch / "out", *options, changes=(_with_archives,))
         if not loaded:
             sys.exit(f"{data} could not be prepared: {ended.errors}")
@@ -114,8 +116,8 @@ def matrix(options):
     subjects = [subject for subject in SUBJECTS if subject.name in options.only]
     rows = []
     with tempfile.TemporaryDirectory(prefix="faults-") as scratch:
-        prepared = Path(scratch) / "prepared"
-        prepare_data(subjects, options.faults, prepared)
+        prepared = options.data_dir or Path(scratch) / "prepared"
+        prepare_data(subjects, options.faults, prepared, Path(scratch))
         for subject in subjects:
             folder = Path(scratch) / subject.name
             folder.mkdir()
@@ -143,6 +145,7 @@ def write(rows, options):
         {
             "seed": options.seed,
             "kills": options.kills,
+            "trials": options.trials,
             "device": records._cpu_model() + f", {os.cpu_count()} cores",
             "versions": records.versions(),
             "why_not": {subject.name: subject.why_not for subject in SUBJECTS},

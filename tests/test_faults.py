@@ -76,7 +76,7 @@ def test_no_flipped_bit_changes_a_published_record(tmp_path):
         published.path.write_bytes(flipped)
         try:
             outcomes.add(published.lines() == LINES)
-        except ValueError as error:
+        except records.OutputError as error:
             outcomes.add("is damaged (" in str(error))
     assert outcomes == {True}
 

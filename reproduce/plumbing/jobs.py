@@ -18,6 +18,8 @@ def command(name, resumes_after="epoch"):
     except (datasets.DataError, records.OutputError, strategies.ClusterError) as error:
         sys.exit(f"{name}: error: {error}")
     except OSError as error:
+        if error.errno not in records.UNWRITABLE:
+            raise
         sys.exit(f"{name}: error: {records.unwritable(error)}")
     except KeyboardInterrupt:
         sys.exit(

@@ -8,6 +8,7 @@ nothing is believed.
 
 import contextlib
 import dataclasses
+import errno
 import glob
 import gzip
 import hashlib
@@ -95,11 +96,34 @@ def write_atomically(path, write):
 
 def _remove_leftovers(path):
     """Remove what processes that were killed while they wrote to `path` have left."""
+    if os.name != "posix":  # where one cannot ask whether a process runs
+        return
     name = f"{glob.escape(path.stem)}.*.partial{glob.escape(path.suffix)}"
     for left in path.parent.glob(name):
         process = left.name[len(path.stem) + 1 :].partition(".")[0]
-        if process.isdecimal() and not Path(f"/proc/{process}").exists():
+        if process.isdecimal() and not _runs(int(process)):
             left.unlink(missing_ok=True)
+
+
+def _runs(process):
+    try:
+        os.kill(process, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
+UNWRITABLE = (
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EIO,
+    errno.ENOSPC,
+    errno.EPERM,
+    errno.EROFS,
+)
 
 
 def unwritable(error, path=None):
@@ -229,7 +253,7 @@ class Record:
         """The lines up to the first that was cut off or is damaged, as dictionaries.
 
         Raises:
-            ValueError: if it is a damaged gzip file.
+            OutputError: if it is a damaged gzip file.
         """
         return self._read()[0]
 
@@ -240,7 +264,7 @@ class Record:
             try:
                 content = gzip.decompress(content)
             except (OSError, EOFError, zlib.error) as error:
-                raise ValueError(
+                raise OutputError(
                     f"{self.path} is damaged ({error}); restore it, or publish its run again."
                 ) from error
         checked = CHECK.encode() in content  # records of earlier versions are not

@@ -19,7 +19,6 @@ from faults.contents import contents, lost_lines, recorded
 from faults.processes import TRACEBACK, Run
 from faults.subjects import load_only, on_its_own
 
-TRIALS = 4  # of most faults
 KILLS_IN_A_ROW = 6  # after which a run is let to its end
 ROOM = "1g"  # of a disk that is not full
 ARCHIVES = {
@@ -56,10 +55,11 @@ class Cell:
 class Laboratory:
     """A subject, its undisturbed run, and a folder to work in."""
 
-    def __init__(self, subject, scratch, seed, prepared):
+    def __init__(self, subject, scratch, seed, trials, prepared):
         self.subject = subject
         self.scratch = scratch
         self.random = random.Random(f"{seed} {subject.name}")
+        self.trials = trials
         self.prepared = prepared  # folder of prepared data, or None
         self.count = 0
         self.snapshots = []  # folders that a kill has left
@@ -158,7 +158,7 @@ def half_done(lab, pattern="*"):
         return [folder for folder in lab.snapshots if any(folder.rglob(pattern))]
 
     for _ in range(8):
-        if len(found()) >= 3:
+        if len(found()) >= 2:
             break
         folder, last = lab.fresh(), lab.undisturbed.operations
         if lab.run(folder, kill_at=lab.random.randint(last // 3, last)).killed:
@@ -198,7 +198,7 @@ def used(folder):
 def full_disk(lab):
     """No room after a random share of what the run writes; then room, and the same command."""
     cell = Cell("disk")
-    for trial in range(TRIALS):
+    for trial in range(lab.trials):
         begun = half_done(lab)
         folder = lab.fresh(copy_of=lab.random.choice(begun) if trial % 2 and begun else None)
         needed = max(used(lab.finished) - used(folder), 0)
@@ -259,7 +259,7 @@ def damaged(lab, fault):
         published = lab.subject.prepare is not None
         starts = [f for pattern in patterns for f in half_done(lab, pattern)]
         starts += [lab.finished] * (target == "records") * max(1, len(starts))
-        for _ in range(TRIALS if starts else 0):
+        for _ in range(lab.trials if starts else 0):
             folder = lab.fresh(copy_of=lab.random.choice(starts))
             paths = sorted(p for pattern in patterns for p in folder.rglob(pattern))
             paths = [path for path in paths if path.stat().st_size and "partial" not in path.name]
@@ -287,7 +287,7 @@ def damaged(lab, fault):
 def damaged_assets(lab, fault):
     """Figures and summaries that the report shows."""
     cell = Cell(fault, "figures and summaries")
-    for _ in range(TRIALS):
+    for _ in range(lab.trials):
         folder = lab.fresh(copy_of=lab.finished)
         paths = [p for p in (folder / "assets").iterdir() if p.suffix in (".png", ".json")]
         path = lab.random.choice(sorted(paths))
@@ -317,7 +317,7 @@ def damaged_data(lab, fault):
     wanted = load(lab, lab.fresh(), "--dataset", data, "--data-dir", lab.prepared)[1]
     for target in ("archives", "prepared data"):
         cell = Cell(fault, target)
-        for _ in range(TRIALS):
+        for _ in range(lab.trials):
             folder = lab.fresh()
             copies, prepared = folder / "copies", folder / "prepared"
             if target == "archives":
@@ -402,7 +402,7 @@ def divergence(lab):
 def two_copies(lab):
     """The same command twice at once in one folder."""
     cell = Cell("two-copies")
-    for trial in range(3):
+    for trial in range(lab.trials):
         folder = lab.fresh()
         one = lab.start(folder)
         if trial:  # the first time, at the same moment

@@ -10,6 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import matplotlib.figure
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,6 +91,7 @@ def coarse_figures(_):
 
     figures.DPI = vector_field_figure.FILM_DPI = 20
     figures.FORMATS = {".png": figures.FORMATS[".png"]}
+    matplotlib.figure.Figure.tight_layout = lambda self, **_: None
     vector_field_figure.animate.__defaults__ = (40,)
 
 
