@@ -25,7 +25,13 @@ from keras_overparam import probe
 from keras_overparam.advice import STARTS, Tuned
 from plumbing import probe_results, records
 from plumbing.jobs import command
-from plumbing.options import add_data_options, add_output_options, choose_device, positive
+from plumbing.options import (
+    Distinct,
+    add_data_options,
+    add_output_options,
+    choose_device,
+    positive,
+)
 from plumbing.probe_problems import LOSSES, PROBLEMS
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets" / "probe"
@@ -43,6 +49,7 @@ def parse(arguments=None):
     parser.add_argument(
         "--problems",
         nargs="+",
+        action=Distinct,
         choices=PROBLEMS,
         default=list(PROBLEMS),
         metavar="PROBLEM",
@@ -115,7 +122,8 @@ def main(arguments=None):
     with command("probe.py", resumes_after="problem"):
         choose_device(options.device)
         output = records.make_folder(options.output)
-        made = {name: run(name, options, output) for name in options.problems}
+        with records.only_one(output):
+            made = {name: run(name, options, output) for name in options.problems}
         found = {name: record.outcome() for name, record in made.items()}
         print(probe_results.table(found))
         if options.publish:

@@ -1,8 +1,9 @@
 """Tables and targets of the benchmarks, made from the reports that they leave in assets/."""
 
 import dataclasses
-import json
 import re
+
+from plumbing.records import read_json
 
 ERROR_TARGET = 1e-3  # of `EndToEnd` with a tolerance, relative to the exact rule
 WAYS = ("overparameterize", "collapse")
@@ -33,7 +34,7 @@ class Target:
         Raises:
             ValueError: if the report has no such row.
         """
-        report = json.loads((folder / f"benchmark_{self.benchmark}.json").read_text())
+        report = read_json(folder / f"benchmark_{self.benchmark}.json")
         found = [row for row in report["rows"] if re.fullmatch(self.rows, row["what"])]
         if not found:
             raise ValueError(f"The report of {self.benchmark!r} has no row like {self.rows!r}.")
@@ -143,7 +144,7 @@ def circumstances(report):
 
 def benchmark_table(path):
     """Markdown table of the durations and ratios measured by a benchmark."""
-    report = json.loads(path.read_text())
+    report = read_json(path)
     rows = []
     for row in report["rows"]:
         if row["unit"] == "exponent":  # those have a table of their own
@@ -158,7 +159,7 @@ def benchmark_table(path):
 
 def step_table(path):
     """Markdown table of an optimizer's step on one kernel: a line for each kernel and gradient."""
-    report = json.loads(path.read_text())
+    report = read_json(path)
     cells = []
     for row in report["rows"]:
         contender, where = re.fullmatch(r"(.*?), (\d+×\d+, .*)", row["what"]).groups()
@@ -174,7 +175,7 @@ def step_table(path):
 
 def training_table(path):
     """Markdown table of a square layer's training step: a line for each batch, width and depth."""
-    report = json.loads(path.read_text())
+    report = read_json(path)
     cells = []
     for row in report["rows"]:
         if {"contender", *POINT} <= row.keys():
@@ -198,7 +199,7 @@ def _duration_or_ratio(row, form):
 
 def growth_table(*paths):
     """Markdown table of the exponents with which durations grow, from several reports."""
-    rows = (row for path in paths for row in json.loads(path.read_text())["rows"])
+    rows = (row for path in paths for row in read_json(path)["rows"])
     return markdown_table(
         ["Duration of a step or iteration", "Exponent (quartiles)"],
         (
@@ -211,7 +212,7 @@ def growth_table(*paths):
 
 def conversion_table(path):
     """Markdown table of models that were overparameterized and collapsed."""
-    report = json.loads(path.read_text())
+    report = read_json(path)
     measured = {row["what"]: row for row in report["rows"]}
     rows = []
     for model in report["models"]:
@@ -245,7 +246,7 @@ def conversion_table(path):
 
 def error_table(path):
     """Markdown table of the rule's errors along trainings at several tolerances."""
-    report = json.loads(path.read_text())
+    report = read_json(path)
     rows = [
         [
             row["kernel"],

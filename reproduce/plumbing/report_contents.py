@@ -202,6 +202,18 @@ EXPERIMENTS = {
             "--steps {steps_per_turn}",
         ),
     ),
+    "faults": Experiment(
+        "Faults",
+        "Every script and the sweep engine killed at random times and file operations, with a full "
+        "or read-only disk, with damaged files, diverging, without network, and twice at once. The "
+        "same command must come to what an undisturbed run leaves, to the bit, or have ended in "
+        "one sentence that says what to do.",
+        "fault_matrix.json",
+        (
+            "python tests/fault_harness.py --kills {kills} --seed {seed} "
+            "--output assets/fault_matrix.json",
+        ),
+    ),
 }
 
 FIGURES = {
@@ -368,4 +380,5 @@ TABLES = {
     "sweep": Table("sweep", ("Duration by configuration and iteration, and ratios",)),
     "probe": Table("probe", ("How often the advice held", "Every problem")),
     "conversion": Table("conversion", ("Models converted there and back",)),
+    "fault_matrix": Table("faults", ("Trials by script and fault", "What was said")),
 }
