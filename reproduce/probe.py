@@ -37,6 +37,7 @@ from plumbing.probe_problems import LOSSES, PROBLEMS
 ASSETS = Path(__file__).resolve().parents[1] / "assets" / "probe"
 DEPTHS = (2, 3)
 SHARE = 10  # the full run's iterations over the probe's
+SHORTEST = 8 * SHARE  # full run: the probe asks for 8 iterations
 DIRECTIONS = 3  # of the full run's start
 FULL_SEED = 1000  # of the first
 
@@ -59,7 +60,10 @@ def parse(arguments=None):
     add_data_options(parser, (), "archives of MNIST and the gas sensor")
     machine = add_output_options(parser, "runs/probe")
     machine.add_argument("--publish", action="store_true", help="put the records into assets/ too")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.horizon is not None and options.horizon < SHORTEST:
+        parser.error(f"--horizon must be at least {SHORTEST}, received {options.horizon}")
+    return options
 
 
 def full_run(kind, features, targets, horizon, progress):
