@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
+from keras_overparam.checks import one_of, real_array, refusal
 from keras_overparam.losses import checked_power, lp, lp_slope
 from keras_overparam.typing import Array, Precision, Tensor
 
@@ -28,16 +29,15 @@ class LinearProblem(ABC):
     terms: int
 
     def __init__(self, features: npt.ArrayLike, targets: npt.ArrayLike, dtype: Precision) -> None:
-        self.features = np.asarray(features, "float64")
-        targets = np.asarray(targets, "float64")
-        self.targets = targets.reshape(len(targets), -1)
-        if self.features.ndim != 2 or len(self.features) != len(self.targets):
+        self.features = real_array("features", features).astype("float64")
+        targets = real_array("targets", targets)
+        self.targets = targets.reshape(len(targets), -1).astype("float64")
+        fits = self.features.ndim == 2 and len(self.features) == len(self.targets)
+        if not fits or targets.ndim > 2:
             raise ValueError(
                 "`features` must be of shape `(n, inputs)` and `targets` of `(n, outputs)`. "
                 f"Received shapes: {np.shape(features)} and {np.shape(targets)}"
             )
-        if not (np.isfinite(self.features).all() and np.isfinite(self.targets).all()):
-            raise ValueError("`features` and `targets` must be finite. Received: NaN or infinity")
         self.dtype = dtype
 
     @property
@@ -159,13 +159,10 @@ class Classification(LinearProblem):
 
 def _one_hot(targets: npt.ArrayLike) -> Array:
     """Rows of the identity for integer classes."""
-    classes = np.asarray(targets)
+    classes = real_array("targets", targets)
     flat = classes.reshape(-1)
     if flat.size != len(classes) or not np.all((flat >= 0) & (flat == np.rint(flat))):
-        raise ValueError(
-            "`targets` of a cross-entropy must be classes 0, 1, …, of shape `(n,)`. "
-            f"Received: {classes!r}"
-        )
+        raise refusal("targets", "of a cross-entropy, classes 0, 1, … of shape `(n,)`", targets)
     return np.eye(int(flat.max()) + 1)[flat.astype(int)]
 
 
@@ -184,8 +181,7 @@ def linear_problem(
     Raises:
         ValueError: for another loss, or data that do not fit it.
     """
+    one_of("loss", loss, (LP, CROSS_ENTROPY))
     if loss == LP:
         return Regression(features, targets, checked_power(power), dtype)
-    if loss == CROSS_ENTROPY:
-        return Classification(features, targets, dtype)
-    raise ValueError(f'`loss` must be "{LP}" or "{CROSS_ENTROPY}". Received: loss={loss!r}')
+    return Classification(features, targets, dtype)

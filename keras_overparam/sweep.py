@@ -17,6 +17,13 @@ import numpy.typing as npt
 from keras import ops
 
 from keras_overparam.checkpoint import Checkpoint, Clock
+from keras_overparam.checks import (
+    one_of,
+    positive_integer,
+    real_array,
+    real_matrices,
+    refusal,
+)
 from keras_overparam.factorization import chain_sizes
 from keras_overparam.problems import linear_problem
 from keras_overparam.sweep_training import Trainer, Trainers, checked_devices, rate_one
@@ -211,13 +218,15 @@ class _Sweep:
         devices: Sequence[str] | None = None,
         loss: str = "lp",
     ) -> None:
-        if dtype not in ("float32", "float64"):
-            raise ValueError(f"`dtype` must be float32 or float64. Received: dtype={dtype!r}")
+        one_of("dtype", dtype, ("float32", "float64"))
         self.problem = linear_problem(features, targets, loss, power, dtype)
         if keras.backend.standardize_dtype(ops.zeros(1, dtype).dtype) != dtype:
             raise ValueError(f"The backend is set to compute without {dtype}.")
-        self.factors = [np.array(factor, dtype) for factor in factors]  # written to: copies
-        self.rates = np.asarray(learning_rates, dtype)
+        if not isinstance(factors, (list, tuple)) or not factors:
+            raise refusal("factors", "a non-empty list of arrays", factors)
+        # Written to: copies.
+        self.factors = [real_matrices("factors", factor).astype(dtype) for factor in factors]
+        self.rates = real_array("learning_rates", learning_rates).astype(dtype)
         self.update, self.rule_depth = rate_one(optimizer)
         self.grid = _recorded(iterations)
         self.devices = checked_devices(devices) if devices is not None else None
@@ -232,7 +241,7 @@ class _Sweep:
         count = self.rates.shape
         ends = self.problem.kernel_shape
         fit = all(factor.ndim == 3 and factor.shape[:1] == count for factor in self.factors)
-        if not fit or chain_sizes(self.factors)[:: len(self.factors)] != ends:
+        if not fit or not _is_chain(self.factors, ends):
             raise ValueError(
                 f"`factors` must be a chain from {ends[0]} inputs to {ends[1]} outputs, with a "
                 f"leading axis of {count} configurations, one for each of `learning_rates`. "
@@ -352,20 +361,21 @@ class _Sweep:
         return digest.hexdigest()
 
 
+def _is_chain(factors: list[Array], ends: tuple[int, int]) -> bool:
+    try:
+        return chain_sizes(factors)[:: len(factors)] == ends
+    except ValueError:
+        return False
+
+
 def _recorded(iterations: int | Sequence[int] | Array) -> Array:
     """The recorded iterations, from the start to the last."""
-    given = np.asarray(iterations)
-    if given.ndim == 0:
-        last = given.item()
-        if isinstance(last, bool) or int(last) != last or last < 1:
-            raise ValueError(
-                f"`iterations` must be a positive integer. Received: iterations={iterations!r}"
-            )
-        return logarithmic_grid(int(last))
-    grid = np.unique([0, *given]).astype(int)
-    if grid[0] < 0 or len(grid) < 2 or not np.array_equal(grid[-len(given) :], given):
-        raise ValueError(
-            "`iterations` must be an increasing list of non-negative integers. "
-            f"Received: iterations={iterations!r}"
-        )
-    return grid
+    if not isinstance(iterations, (list, tuple, range, np.ndarray)):
+        return logarithmic_grid(positive_integer("iterations", iterations))
+    given = real_array("iterations", iterations)
+    if given.ndim > 1 or given.dtype.kind not in "iu" or not np.all(np.diff([-1, *given]) > 0):
+        wanted = "a positive integer, or an increasing list of non-negative integers"
+        raise refusal("iterations", wanted, iterations)
+    if not given[-1:].any():
+        raise refusal("iterations", "a list that goes on from the start, 0", iterations)
+    return np.unique([0, *given])
