@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from keras_overparam.checks import positive_integer
+from keras_overparam.checks import positive_integer, real_array, refusal
 from keras_overparam.factorization import balanced_factors
 from keras_overparam.losses import LpLoss, checked_power
 from keras_overparam.problems import CROSS_ENTROPY, LP, linear_problem
@@ -193,6 +193,8 @@ def probe(
         acceleration-overparameterization/) ends with the question.
     """
     kind, features, targets = _linear_problem(loss, data)
+    if isinstance(depths, (str, bytes)) or not isinstance(depths, Iterable):
+        raise refusal("depths", "a list of positive integers", depths)
     depths = [1, *sorted({positive_integer("depths", depth) for depth in depths} - {1})]
     iterations = positive_integer("iterations", iterations)
     horizon = positive_integer("horizon", 10 * iterations if horizon is None else horizon)
@@ -206,9 +208,9 @@ def probe(
             "`iterations` must be at least 8, and `horizon` no fewer. "
             f"Received: iterations={iterations!r}, horizon={horizon!r}"
         )
-    norms = np.asarray(starts, "float64")
-    if norms.ndim != 1 or not norms.size or not np.all((norms > 0) & np.isfinite(norms)):
-        raise ValueError(f"`starts` must be a list of positive numbers. Received: {starts!r}")
+    norms = real_array("starts", starts).astype("float64")
+    if norms.ndim != 1 or not np.all(norms > 0):
+        raise refusal("starts", "a list of positive numbers", starts)
     if examples is None:
         examples = max(1000, 4 * features.shape[1])
     examples = min(positive_integer("examples", examples), max(2, 4 * len(features) // 5))
@@ -426,15 +428,15 @@ def _linear_problem(
     try:
         features, targets = data
     except (TypeError, ValueError):
-        raise ValueError(f"`data` must be a pair (features, targets). Received: {data!r}") from None
+        raise refusal("data", "a pair of features and targets", data) from None
     if isinstance(loss, keras.Model):
         kind, features = _head(loss, features)
     else:
         kind = _kind(loss)
-    targets = np.asarray(targets)
+    targets = real_array("targets", targets)
     if kind == CROSS_ENTROPY and targets.ndim == 2 and targets.shape[1] > 1:
         targets = np.argmax(targets, axis=1)  # one-hot
-    features = np.asarray(features, "float64")
+    features = real_array("features", features).astype("float64")
     # Of all the data, so that what is wrong is said of them and not of a part.
     linear_problem(features, targets, LP if kind != CROSS_ENTROPY else CROSS_ENTROPY, 2, "float32")
     return kind, features, targets
@@ -443,7 +445,7 @@ def _linear_problem(
 def _kind(loss: Any) -> Kind:
     """A power, or `CROSS_ENTROPY`, for a loss by whatever name."""
     if isinstance(loss, numbers.Real):
-        return checked_power(float(loss))
+        return checked_power(loss)  # type: ignore[arg-type]
     if isinstance(loss, str):
         if loss == CROSS_ENTROPY:
             return CROSS_ENTROPY
@@ -456,12 +458,14 @@ def _kind(loss: Any) -> Kind:
         (CROSS_ENTROPY, CLASSIFICATIONS),
     )
     for kind, known in kinds:
-        if loss in known or isinstance(loss, tuple(k for k in known if isinstance(k, type))):
+        classes = tuple(item for item in known if isinstance(item, type))
+        if isinstance(loss, classes) or any(loss is item for item in known):
             return kind
-    raise ValueError(
-        "`loss` must be a power, an `LpLoss`, a mean squared error, a categorical cross-entropy "
-        f"(sparse or not), or a compiled model with one of these. Received: {loss!r}"
+    wanted = (
+        "a power, an `LpLoss`, a mean squared error, a categorical cross-entropy (sparse or not), "
+        "or a compiled model with one of these"
     )
+    raise refusal("loss", wanted, loss)
 
 
 def _head(model: keras.Model, inputs: npt.ArrayLike) -> tuple[Kind, Array]:

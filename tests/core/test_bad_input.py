@@ -742,8 +742,69 @@ def test_configurations(config):
         assert str(again.get_config()) == str(found.get_config())
 
 
+# Sweeps and the probe ---------------------------------------------------------------------------
+
+X = np.random.default_rng(0).normal(size=(6, 2))
+FACTORS = [np.ones((3, 2, 1)), np.ones((3, 1, 1))]
+NO_DATA = spoiled((6, 2)).filter(lambda value: np.shape(matrices(value)) != (6, 2))
+
+
+def usually(right, wrong):
+    """As `mostly`, for one of many arguments."""
+    return st.integers(0, 11).flatmap(lambda die: st.just(right) if die else wrong)
+
+
+@fuzzed(
+    quick=12,
+    thorough=500,
+    given=st.fixed_dictionaries(
+        {
+            "features": usually(X, NO_DATA),
+            "targets": usually(X[:, 0], st.sampled_from([None, 3.0, [1.0], X * 1j, "abcdef", []])),
+            "factors": usually(FACTORS, st.one_of(WRONG, st.just([FACTORS[1]]), st.just([X]))),
+            "optimizer": usually("sgd", st.sampled_from(["lion!", None, 3, ko.EndToEnd(depth={})])),
+            "learning_rates": usually([0.1, 0.2, 0.3], WRONG),
+            "iterations": usually([0, 2], WRONG.filter(lambda value: not is_size(value))),
+            "power": usually(4, WRONG),
+            "dtype": usually("float32", WRONG),
+            "devices": usually(None, st.sampled_from([[], "cpu", ["cpu:99"], 3, [None]])),
+            "loss": usually("lp", WRONG),
+        }
+    ),
+)
+def test_sweeps(given):
+    right = {"iterations": [0, 2], "power": 4, "devices": None, "loss": "lp", "optimizer": "sgd"}
+    valid = all(given[name] is value or given[name] == value for name, value in right.items())
+    valid &= given["features"] is X and given["factors"] is FACTORS
+    valid &= isinstance(given["targets"], np.ndarray) and given["targets"].dtype == "float64"
+    valid &= given["learning_rates"] == [0.1, 0.2, 0.3] and given["dtype"] == "float32"
+    found = tried(ko.sweep_linear_networks, **given)
+    if not valid:
+        assert isinstance(found, ValueError), repr(found)
+        assert str(found)
+        return
+    assert found.losses.shape == (2, 3)
+    expected = np.mean((X.sum(axis=1) - X[:, 0]) ** 4) / 4
+    np.testing.assert_allclose(found.losses[0], expected, rtol=1e-5)
+
+
+@fuzzed(
+    quick=20,
+    thorough=1000,
+    loss=mostly(st.just(2), WRONG.filter(lambda value: not (is_number(value) and value >= 2))),
+    data=mostly(st.just((X, X[:, 0])), st.one_of(WRONG, st.tuples(NO_DATA, st.just(X[:, 0])))),
+    depths=mostly(st.just([2]), st.one_of(WRONG, st.just([1]), st.just([2.5]), st.just([]))),
+    iterations=mostly(st.just(8), WRONG),
+    replicates=mostly(st.just(2), st.one_of(WRONG, st.just(1))),
+    starts=st.sampled_from([[0.0], [], None, "1", [math.nan], [[1.0]], [-1.0], [1j]]),
+)
+def test_the_probe_refuses(**given):
+    """What is probed with right arguments is in test_advice.py; here the starts never are."""
+    assert_clear(tried(ko.probe, **given))
+
+
 def test_every_public_name_is_called_here():
     text = Path(__file__).read_text(encoding="utf-8")
     called = {name for name in ko.__all__ if f"ko.{name}" in text}
     called |= {f"Factored{name}" for name in LAYERS}
-    assert set(ko.__all__) - called == {"__version__", "sweep_linear_networks"}
+    assert set(ko.__all__) - called == {"__version__", "Advice", "Reasons", "SpeedUp"}
