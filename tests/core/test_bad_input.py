@@ -754,32 +754,40 @@ def usually(right, wrong):
     return st.integers(0, 11).flatmap(lambda die: st.just(right) if die else wrong)
 
 
+SWEEP = {
+    "features": X,
+    "targets": X[:, 0],
+    "factors": FACTORS,
+    "optimizer": "sgd",
+    "learning_rates": [0.1, 0.2, 0.3],
+    "iterations": [0, 2],
+    "power": 4,
+    "dtype": "float32",
+    "devices": None,
+    "loss": "lp",
+}
+NO_SWEEP = {
+    "features": NO_DATA,
+    "targets": st.sampled_from([None, 3.0, [1.0], X * 1j, "abcdef", []]),
+    "factors": st.one_of(WRONG, st.just([FACTORS[1]]), st.just([X])),
+    "optimizer": st.sampled_from(["lion!", None, 3, ko.EndToEnd(depth={})]),
+    "learning_rates": WRONG,
+    "iterations": WRONG.filter(lambda value: not is_size(value) and np.ndim(value) == 0),
+    "power": WRONG.filter(lambda value: not (is_number(value) and 2 <= value < 1e3)),
+    "dtype": WRONG,
+    "devices": st.sampled_from([[], "cpu", ["cpu:99"], 3, [None]]),
+    "loss": WRONG,
+}
+
+
 @fuzzed(
     quick=12,
     thorough=500,
-    given=st.fixed_dictionaries(
-        {
-            "features": usually(X, NO_DATA),
-            "targets": usually(X[:, 0], st.sampled_from([None, 3.0, [1.0], X * 1j, "abcdef", []])),
-            "factors": usually(FACTORS, st.one_of(WRONG, st.just([FACTORS[1]]), st.just([X]))),
-            "optimizer": usually("sgd", st.sampled_from(["lion!", None, 3, ko.EndToEnd(depth={})])),
-            "learning_rates": usually([0.1, 0.2, 0.3], WRONG),
-            "iterations": usually([0, 2], WRONG.filter(lambda value: not is_size(value))),
-            "power": usually(4, WRONG),
-            "dtype": usually("float32", WRONG),
-            "devices": usually(None, st.sampled_from([[], "cpu", ["cpu:99"], 3, [None]])),
-            "loss": usually("lp", WRONG),
-        }
-    ),
+    given=st.fixed_dictionaries({n: usually(right, NO_SWEEP[n]) for n, right in SWEEP.items()}),
 )
 def test_sweeps(given):
-    right = {"iterations": [0, 2], "power": 4, "devices": None, "loss": "lp", "optimizer": "sgd"}
-    valid = all(given[name] is value or given[name] == value for name, value in right.items())
-    valid &= given["features"] is X and given["factors"] is FACTORS
-    valid &= isinstance(given["targets"], np.ndarray) and given["targets"].dtype == "float64"
-    valid &= given["learning_rates"] == [0.1, 0.2, 0.3] and given["dtype"] == "float32"
     found = tried(ko.sweep_linear_networks, **given)
-    if not valid:
+    if any(given[name] is not right for name, right in SWEEP.items()):
         assert isinstance(found, ValueError), repr(found)
         assert str(found)
         return
@@ -791,7 +799,7 @@ def test_sweeps(given):
 @fuzzed(
     quick=20,
     thorough=1000,
-    loss=mostly(st.just(2), WRONG.filter(lambda value: not (is_number(value) and value >= 2))),
+    loss=mostly(st.just(2), NO_SWEEP["power"]),
     data=mostly(st.just((X, X[:, 0])), st.one_of(WRONG, st.tuples(NO_DATA, st.just(X[:, 0])))),
     depths=mostly(st.just([2]), st.one_of(WRONG, st.just([1]), st.just([2.5]), st.just([]))),
     iterations=mostly(st.just(8), WRONG),

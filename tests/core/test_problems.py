@@ -69,7 +69,7 @@ def test_the_curvature_is_the_largest_eigenvalue_of_the_hessian(loss, power):
 
 @pytest.mark.parametrize("targets", [[0.5, 1.0], [-1, 0], [[0, 1], [1, 0]], [np.nan, 1]])
 def test_classes_are_integers_from_zero_on(targets):
-    with pytest.raises(ValueError, match=r"classes 0, 1, …, of shape `\(n,\)`. Received"):
+    with pytest.raises(ValueError, match="`targets` must be.* Received: targets="):
         linear_problem(np.ones((2, 3)), targets, CROSS_ENTROPY, 2, "float32")
 
 
