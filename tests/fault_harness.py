@@ -123,10 +123,10 @@ def matrix(options):
             folder.mkdir()
             for cell in cells_of(subject, options, folder, str(prepared)):
                 row = {"subject": subject.name, **dataclasses.asdict(cell)}
-                rows = [r for r in rows if _key(r) != _key(row)] + [row]
+                rows.append(row)
+                if options.output:
+                    write(rows, options)
             shutil.rmtree(folder)
-            if options.output:
-                write(rows, options)
     return rows
 
 
