@@ -29,7 +29,7 @@ os.environ.setdefault("KERAS_OVERPARAM_ARCHIVES", str(ROOT.parent / "shared" / "
 import sklearn.datasets
 import tensorflow_datasets.image_classification
 from faults.injected import FAULTS, Laboratory, load
-from faults.subjects import SUBJECTS
+from faults.subjects import PUBLISHED, SUBJECTS, published_copy
 
 import consequences
 import end_to_end_rule
@@ -118,15 +118,16 @@ def matrix(options):
     with tempfile.TemporaryDirectory(prefix="faults-") as scratch:
         prepared = options.data_dir or Path(scratch) / "prepared"
         prepare_data(subjects, options.faults, prepared, Path(scratch))
+        published_copy(Path(scratch) / PUBLISHED, ROOT)  # the output may be among it
         for subject in subjects:
             folder = Path(scratch) / subject.name
             folder.mkdir()
             for cell in cells_of(subject, options, folder, str(prepared)):
                 row = {"subject": subject.name, **dataclasses.asdict(cell)}
-                rows = [r for r in rows if _key(r) != _key(row)] + [row]
+                rows.append(row)
+                if options.output:
+                    write(rows, options)
             shutil.rmtree(folder)
-            if options.output:
-                write(rows, options)
     return rows
 
 

@@ -1,7 +1,6 @@
 """Faults: nothing is lost and nothing silently wrong; a sample of `fault_harness.py`."""
 
 import json
-import multiprocessing
 import os
 import random
 import subprocess
@@ -134,23 +133,28 @@ def test_records_of_earlier_versions_are_read_and_mended(tmp_path):
     assert record.lines()[:3] == LINES
 
 
-def _hold(folder, held, release):
-    with records.only_one(folder):
-        held.set()
-        release.wait()
+HOLD = """
+import sys
+from plumbing import records
+with records.only_one(sys.argv[1]):
+    print(flush=True)
+    sys.stdin.read()
+"""
 
 
 @pytest.mark.skipif(records.fcntl is None, reason="no locks")
 def test_two_processes_do_not_work_in_one_folder(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    held, release = context.Event(), context.Event()
-    other = context.Process(target=_hold, args=(tmp_path, held, release))
-    other.start()
-    held.wait()
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "reproduce")},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    other.stdout.readline()
     with pytest.raises(records.OutputError, match="Another process is working in"):
         records.only_one(tmp_path).__enter__()
     other.kill()
-    other.join()
+    other.communicate()
     with records.only_one(tmp_path):  # the lock went with the process
         assert list(tmp_path.iterdir()) == []
 

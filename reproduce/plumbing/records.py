@@ -19,6 +19,7 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 import time
 import zlib
 from pathlib import Path
@@ -41,9 +42,7 @@ def make_folder(path):
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".writable-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        tempfile.TemporaryFile(dir=path).close()  # of which a kill leaves nothing
     except OSError as error:
         raise OutputError(
             f"The output folder {path} cannot be written ({error.strerror}); choose another one "

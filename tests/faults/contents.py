@@ -32,7 +32,8 @@ def contents(folder):
 
 def recorded(folder):
     """The lines of all records in a folder, by their relative paths."""
-    return {str(p.relative_to(folder)): _lines(p) for p in sorted(folder.rglob("*.jsonl"))}
+    paths = (path for path in sorted(folder.rglob("*.jsonl")) if LEFT[0] not in path.name)
+    return {str(path.relative_to(folder)): _lines(path) for path in paths}
 
 
 def lost_lines(before, after):

@@ -15,6 +15,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUT = "{folder}"  # stands for the output folder among arguments
+PUBLISHED = "published"  # folder beside the subjects'
 NO_DATA = "reads no archives and downloads nothing"
 NO_TRAINING = "trains nothing"
 
@@ -142,10 +143,11 @@ class Engine(Subject):
         print(f"diverged: {result.diverged.tolist()}")
 
 
-def published_copy(folder):
-    """A copy of what publish.py and report.py read and write."""
-    shutil.copytree(ROOT / "assets", folder / "assets", dirs_exist_ok=True)
-    shutil.copy(ROOT / "README.md", folder)
+def published_copy(folder, source=None):
+    """A copy of what publish.py and report.py read and write, as it was when the harness began."""
+    source = source or folder.parents[1] / PUBLISHED
+    shutil.copytree(source / "assets", folder / "assets", dirs_exist_ok=True)
+    shutil.copy(source / "README.md", folder)
 
 
 def outdated_copy(folder):
