@@ -1,6 +1,6 @@
 """Hypothesis settings: JAX compiles for each shape and each branch, so it gets fewer examples.
 
-And JAX shows the CPU as two devices, for what is spread over several.
+And JAX shows the CPU as two devices, for what is spread over several. On NumPy, mutants are tested.
 """
 
 import os
@@ -10,6 +10,10 @@ from hypothesis import settings
 
 if keras.backend.backend() == "jax":  # read when JAX is first asked for a device
     os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+if keras.backend.backend() == "numpy":  # Keras has it compute in float32, which is its choice alone
+    from keras.src.backend.common import dtypes
+
+    dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
 settings.register_profile("compiled", deadline=None, max_examples=8)
 settings.register_profile("eager", deadline=None, max_examples=40)
 settings.load_profile("compiled" if keras.backend.backend() == "jax" else "eager")

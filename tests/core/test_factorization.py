@@ -21,7 +21,9 @@ from keras_overparam.factorization import (
     _squared_norm_split,
     application_plans,
     chain_sizes,
+    factor_gradients,
     hidden_widths,
+    plan_for,
 )
 
 SIZES = st.lists(st.integers(1, 40), min_size=2, max_size=7).map(tuple)
@@ -80,6 +82,12 @@ def test_plans_start_at_one_row_and_ascend_without_needless_ones(sizes):
         assert earlier[0] <= earlier[1]
 
 
+def test_the_plan_for_a_number_of_rows():
+    plans = application_plans((3136, 512, 512))
+    rows = (0, 1, 2, 3136, 3137, 10**6)  # none, as in a batch of no examples
+    assert [plan_for(plans, r).from_rows for r in rows] == [1, 1, 1, 1, 3137, 3137]
+
+
 def test_a_very_long_chain_is_planned_at_once():
     plans = application_plans((64,) * 40)
     assert plans[0].boundaries == tuple(range(40))
@@ -128,6 +136,28 @@ def value_and_gradients(function, arrays):
     return value, tape.gradient(value, tensors)
 
 
+def around(index, factors):
+    """Products of the factors before one of them, and of those after it."""
+    before, after = np.eye(factors[0].shape[0]), np.eye(factors[index].shape[1])
+    for factor in factors[:index]:
+        before = before @ factor
+    for factor in factors[index + 1 :]:
+        after = after @ factor
+    return before, after
+
+
+@pytest.mark.parametrize("sizes", [(6, 4), (5, 3, 4), (2, 7, 1, 3)])
+def test_gradients_in_the_factors_are_those_of_the_chain_rule(sizes):
+    chains = [random_chain(sizes, seed) for seed in range(2)]
+    gradient = np.random.default_rng(2).normal(size=(2, sizes[0], sizes[-1]))
+    found = factor_gradients([np.stack(factors) for factors in zip(*chains, strict=True)], gradient)
+    assert len(found) == len(sizes) - 1
+    for (index, gradients), which in itertools.product(enumerate(found), range(2)):
+        before, after = around(index, chains[which])
+        expected = before.T @ gradient[which] @ after.T
+        np.testing.assert_allclose(gradients[which], expected, rtol=1e-9, atol=1e-12)
+
+
 @given(sizes=SIZES)
 def test_squared_norm_of_a_product_and_its_gradients(sizes):
     factors = random_chain(sizes)
@@ -139,12 +169,7 @@ def test_squared_norm_of_a_product_and_its_gradients(sizes):
     rounding = 1e-4 if keras.backend.backend() == "torch" else 1e-9
     np.testing.assert_allclose(value, 3 * np.sum(product**2), rtol=rounding)
     for index, gradient in enumerate(gradients):
-        before = np.eye(sizes[0])
-        for factor in factors[:index]:
-            before = before @ factor
-        after = np.eye(sizes[index + 1])
-        for factor in factors[index + 1 :]:
-            after = after @ factor
+        before, after = around(index, factors)
         expected = 6 * before.T @ product @ after.T
         atol = rounding * abs(expected).max()
         np.testing.assert_allclose(gradient, expected, rtol=rounding, atol=atol)
