@@ -18,6 +18,7 @@ from keras_overparam import (
     truncation_error,
 )
 from keras_overparam.factorization import (
+    Plan,
     _squared_norm_split,
     application_plans,
     chain_sizes,
@@ -88,6 +89,11 @@ def test_the_plan_for_a_number_of_rows():
     assert [plan_for(plans, r).from_rows for r in rows] == [1, 1, 1, 1, 3137, 3137]
 
 
+def test_of_two_orders_that_cost_the_same_the_one_for_more_rows_is_taken():
+    # For one row, x @ A1 @ A2 and x @ (A1 @ A2) cost 12 each.
+    assert application_plans((1, 3, 3)) == (Plan(1, (0, 2)),)
+
+
 def test_a_very_long_chain_is_planned_at_once():
     plans = application_plans((64,) * 40)
     assert plans[0].boundaries == tuple(range(40))
@@ -108,6 +114,14 @@ def test_chain_product_takes_tensors_and_leading_axes():
     factors = [np.ones((5, 2, 3), "float32"), np.full((5, 3, 4), 0.5, "float32")]
     product = chain_product([ops.convert_to_tensor(factor) for factor in factors])
     np.testing.assert_array_equal(ops.convert_to_numpy(product), np.full((5, 2, 4), 1.5))
+
+
+def test_a_product_of_numpy_arrays_is_one_in_their_precision():
+    factors = [np.full((2, 3), 1 / 3, np.longdouble), np.ones((3, 2), np.longdouble)]
+    for chain in (factors, factors[:1]):
+        product = chain_product(chain)
+        assert isinstance(product, np.ndarray)
+        assert product.dtype == np.longdouble
 
 
 @pytest.mark.parametrize("shapes", [[], [(2, 3), (2, 3)]])
@@ -288,3 +302,34 @@ def test_balancedness_gap_is_the_largest_norm(sizes):
     norms = [np.linalg.norm(a.T @ a - b @ b.T) for a, b in itertools.pairwise(factors)]
     gap = balancedness_gap([factor.astype("float32") for factor in factors])
     np.testing.assert_allclose(np.asarray(gap), max(norms, default=0.0), rtol=1e-4, atol=1e-4)
+
+
+def test_identity_factors_take_leading_axes_and_are_separate():
+    kernels = np.random.default_rng(1).normal(size=(3, 2, 4, 6))
+    factors = identity_factors(kernels, depth=3, width=5)
+    for index, one in enumerate(identity_factors(kernels[2, 1], depth=3, width=5)):
+        np.testing.assert_array_equal(factors[index][2, 1], one)
+        factors[index][0, 0] = 0  # writable, and nobody else's
+        np.testing.assert_array_equal(factors[index][2, 1], one)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("dtype", "wide"), [("float16", "float32"), ("float32",) * 2, ("float64",) * 2]
+)
+def test_factors_are_in_the_precision_of_the_kernel(dtype, wide, depth):
+    kernel = np.ones((4, 3), dtype)
+    assert {factor.dtype.name for factor in balanced_factors(kernel, depth)} == {wide}
+    assert {factor.dtype.name for factor in identity_factors(kernel, depth)} == {dtype}
+    assert truncation_error(kernel, 1).dtype == "float64"
+
+
+def test_balancedness_gaps_of_several_chains():
+    chains = [random_chain((4, 3, 5, 2), seed) for seed in range(6)]
+    stacked = [
+        np.stack(parts).reshape(2, 3, *parts[0].shape) for parts in zip(*chains, strict=True)
+    ]
+    gaps = ops.convert_to_numpy(balancedness_gap(stacked))
+    expected = [ops.convert_to_numpy(balancedness_gap(factors)) for factors in chains]
+    np.testing.assert_allclose(gaps, np.reshape(expected, (2, 3)), rtol=1e-12)
+    assert balancedness_gap(chains[0][:1]) == 0
