@@ -320,6 +320,16 @@ def test_gradients_of_low_rank_with_leading_axes():
             np.testing.assert_allclose(numpy(found)[index], expected, rtol=1e-7, atol=1e-8)
 
 
+def test_a_gradient_of_low_rank_in_a_tracked_basis():
+    before = with_condition((60, 40), 10).astype("float32")
+    kernel = keras.ops.convert_to_tensor(moved_by(before, 1e-3, 40)[0])
+    root = tracked_root(kernel, keras.ops.convert_to_tensor(basis_of(before)))
+    assert np.linalg.norm(numpy(root.coupling)) > 1e-4  # not yet singular vectors
+    columns, rows, _ = thin_gradient(of_rank(5, (60, 40)), 5)
+    expected = by_singular_values(numpy(kernel), numpy(columns) @ numpy(rows).T, 2)
+    assert relative_error(precondition_thin_by_root(root, (columns, rows)), expected) < 1e-5
+
+
 def test_one_gradient_of_higher_rank_among_several_is_recognized():
     gradients = np.stack([numpy(of_rank(rank, (60, 40))) for rank in (5, 20, 0)])
     assert not bool(thin_gradient(keras.ops.convert_to_tensor(gradients), 5)[-1])
@@ -492,8 +502,15 @@ def test_unit_step_norm(depth):
 
 def test_bad_arguments_are_one_clear_sentence():
     kernel = np.ones((3, 2))
-    with pytest.raises(ValueError, match=r"`depth` must be a positive integer. Received: depth=0"):
-        end_to_end_gradient(kernel, kernel, 0)
+    for call in (
+        lambda: end_to_end_gradient(kernel, kernel, 0),
+        lambda: step_and_momentum(kernel[:, :1], kernel[:, :1], 0),
+        lambda: end_to_end_spectrum(kernel, 0),
+    ):
+        with pytest.raises(
+            ValueError, match="^`depth` must be a positive integer. Received: depth=0"
+        ):
+            call()
     with pytest.raises(ValueError, match=r"must have the same shape. Received: \(3, 2\) and \(2,"):
         end_to_end_gradient(kernel, kernel.T, 2)
     with pytest.raises(ValueError, match=r"must have one output or one input. Received: kernel of"):

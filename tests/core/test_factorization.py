@@ -87,6 +87,7 @@ def test_the_plan_for_a_number_of_rows():
     plans = application_plans((3136, 512, 512))
     rows = (0, 1, 2, 3136, 3137, 10**6)  # none, as in a batch of no examples
     assert [plan_for(plans, r).from_rows for r in rows] == [1, 1, 1, 1, 3137, 3137]
+    assert plan_for([Plan(1, (0, 1, 2)), Plan(2, (0, 2))], 1).from_rows == 1
 
 
 def test_of_two_orders_that_cost_the_same_the_one_for_more_rows_is_taken():
