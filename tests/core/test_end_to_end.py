@@ -413,6 +413,7 @@ def test_spectra_of_several_kernels():
     kernels, _ = random_pair((2, 3, 5, 4), 0)
     found = map(numpy, end_to_end_spectrum(kernels, 3))
     for whole, one in zip(found, end_to_end_spectrum(kernels[1, 2], 3), strict=True):
+        assert whole.shape == (2, 3, *one.shape)
         np.testing.assert_allclose(np.abs(whole[1, 2]), np.abs(numpy(one)), rtol=1e-9, atol=1e-12)
 
 
@@ -515,3 +516,5 @@ def test_bad_arguments_are_one_clear_sentence():
         end_to_end_gradient(kernel, kernel.T, 2)
     with pytest.raises(ValueError, match=r"must have one output or one input. Received: kernel of"):
         step_and_momentum(kernel, kernel, 2)
+    with pytest.raises(ValueError, match=r"Received: kernel of shape \(1, 3, 2\)"):
+        step_and_momentum(kernel[None], kernel[None], 2)

@@ -257,6 +257,8 @@ def test_truncation_errors_of_many_kernels_and_of_low_rank():
     low = kernels[..., :2] @ kernels[..., :2, :]
     np.testing.assert_allclose(truncation_error(low, 2, relative=True), 0, atol=1e-14)
     assert truncation_error(np.zeros((3, 3)), 1, relative=True) == 0
+    small = 1e-3 * np.diag([4.0, 3.0])
+    np.testing.assert_allclose(truncation_error(small, 1, relative=True), 0.6)
 
 
 def test_a_width_out_of_range_is_one_clear_sentence():
