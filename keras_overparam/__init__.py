@@ -5,7 +5,7 @@ Overparameterization", ICML 2018.
 """
 
 from keras_overparam._version import __version__
-from keras_overparam.advice import Advice, Reasons, SpeedUp, probe
+from keras_overparam.advice import probe
 from keras_overparam.callbacks import FactorMonitor
 from keras_overparam.conversion import collapse, overparameterize
 from keras_overparam.end_to_end import (
@@ -37,7 +37,6 @@ from keras_overparam.optimizers import EndToEnd
 from keras_overparam.sweep import sweep_linear_networks
 
 __all__ = [
-    "Advice",
     "EndToEnd",
     "FactorMonitor",
     "FactoredConv1D",
@@ -49,8 +48,6 @@ __all__ = [
     "FactoredLinear",
     "FactoredMultiHeadAttention",
     "LpLoss",
-    "Reasons",
-    "SpeedUp",
     "__version__",
     "balanced_factors",
     "balancedness_gap",

@@ -816,4 +816,4 @@ def test_every_public_name_is_called_here():
     text = Path(__file__).read_text(encoding="utf-8")
     called = {name for name in ko.__all__ if f"ko.{name}" in text}
     called |= {f"Factored{name}" for name in LAYERS}
-    assert set(ko.__all__) - called == {"__version__", "Advice", "Reasons", "SpeedUp"}
+    assert set(ko.__all__) - called == {"__version__"}
