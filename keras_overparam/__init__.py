@@ -5,6 +5,7 @@ Overparameterization", ICML 2018.
 """
 
 from keras_overparam._version import __version__
+from keras_overparam.advice import probe
 from keras_overparam.callbacks import FactorMonitor
 from keras_overparam.conversion import collapse, overparameterize
 from keras_overparam.end_to_end import (
@@ -57,6 +58,7 @@ __all__ = [
     "end_to_end_step",
     "identity_factors",
     "overparameterize",
+    "probe",
     "product_squared_norm",
     "step_and_momentum",
     "sweep_linear_networks",

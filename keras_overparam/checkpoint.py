@@ -1,8 +1,9 @@
 """Keeping the state of a long computation on disk, now and then, whole or not at all."""
 
+import contextlib
+import hashlib
 import os
 import time
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_overparam.typing import Array
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message says which, and what to do."""
 
 
 class Checkpoint:
@@ -31,28 +36,51 @@ class Checkpoint:
     def save(self, arrays: Mapping[str, npt.ArrayLike]) -> None:
         """Put arrays, by name, in the file's place."""
         entries: dict[str, Any] = {"digest": self.digest, **arrays}  # `savez` takes a flag too
-        partial = self.path.with_name(self.path.name + ".partial")
-        with partial.open("wb") as file:
-            np.savez(file, **entries)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, self.path)
+        entries["content"] = _content(entries)
+        partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.partial")
+        try:
+            with partial.open("wb") as file:
+                np.savez(file, **entries)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, self.path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def load(self) -> dict[str, Array]:
-        """The arrays by name; `ValueError` for a file that is damaged or of another sweep."""
+        """The arrays by name; `CheckpointError` for a damaged file, or one of another sweep."""
         try:
-            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as content:
-                arrays = dict(content)
+            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as found:
+                arrays = dict(found)
+            # NumPy reads as much as an array's header says, and of a part there is no checksum.
+            intact = str(arrays.pop("content")) == _content(arrays)
             digest = str(arrays.pop("digest"))
-        except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
-            raise ValueError(
-                f"The checkpoint {self.path} is damaged ({error}); remove it to start again."
-            ) from error
+        except Exception as error:  # damage shows as any error, of NumPy, zipfile, zlib and others
+            raise self._damaged(repr(error)) from error
+        if not intact:
+            raise self._damaged("its content is not what was written")
         if digest != self.digest:
-            raise ValueError(
+            raise CheckpointError(
                 f"The checkpoint {self.path} is of another sweep; remove it, or name another file."
             )
         return arrays
+
+    def _damaged(self, finding: str) -> CheckpointError:
+        return CheckpointError(
+            f"The checkpoint {self.path} is damaged ({finding}); remove it to start again."
+        )
+
+
+def _content(arrays: Mapping[str, npt.ArrayLike]) -> str:
+    """A digest of arrays and their names, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.asarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 class Clock:

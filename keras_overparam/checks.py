@@ -28,9 +28,10 @@ def refusal(name: str, wanted: str, value: object) -> ValueError:
     return ValueError(f"`{name}` must be {wanted}. Received: {name}={shown}")
 
 
-def positive_integer(name: str, value: object) -> int:
+def positive_integer(name: str, value: Any) -> int:
     """The value as an `int`, if it is one above 0 that can be a size."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
+    fits = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not fits or value < 1:
         raise refusal(name, "a positive integer", value)
     size = int(value)
     if size > LARGEST_SIZE:
@@ -47,6 +48,14 @@ def finite_number(name: str, value: Any) -> Any:
     if not fits:
         raise refusal(name, "a finite number", value)
     return value
+
+
+def fraction(name: str, value: Any) -> float:
+    """The value, if it is a number of at least 0 and below 1."""
+    fits = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not fits or not 0 <= value < 1:
+        raise refusal(name, "at least 0 and below 1", value)
+    return float(value)
 
 
 def _is_finite(number: Any) -> bool:
@@ -97,14 +106,27 @@ def hidden_width(value: object, depth: int) -> int | list[int] | None:
 
 def real_matrices(name: str, value: npt.ArrayLike) -> Array:
     """The value as a NumPy array of shape `(…, rows, columns)`, if it is one of finite numbers."""
-    try:
-        array = np.asarray(value)
-    except Exception:  # ragged lists, and whatever a class raises that cannot become an array
-        array = np.asarray(None)
-    if not (REAL.fullmatch(array.dtype.name) and _has_entries(array) and np.isfinite(array).all()):
+    array = _finite_array(value)
+    if array is None or not _has_entries(array):
         wanted = "a non-empty array of finite real numbers with at least two axes"
         raise refusal(name, wanted, value)
     return array
+
+
+def real_array(name: str, value: npt.ArrayLike) -> Array:
+    """The value as a NumPy array of shape `(n, …)`, if it is one of finite numbers."""
+    array = _finite_array(value)
+    if array is None or not array.ndim or not array.size:
+        raise refusal(name, "a non-empty array of finite real numbers", value)
+    return array
+
+
+def _finite_array(value: npt.ArrayLike) -> Array | None:
+    try:
+        array = np.asarray(value)
+    except Exception:  # ragged lists, and whatever a class raises that cannot become an array
+        return None
+    return array if REAL.fullmatch(array.dtype.name) and np.isfinite(array).all() else None
 
 
 def real_tensor(name: str, value: Tensor) -> Tensor:
@@ -128,13 +150,13 @@ def real_numbers(name: str, array: Tensor) -> None:
 
 
 def _is_real(array: Tensor) -> bool:
-    dtype = getattr(array, "dtype", None)
-    if isinstance(dtype, np.dtype):
-        return REAL.fullmatch(dtype.name) is not None
+    dtype: Any = getattr(array, "dtype", None)
     try:
-        return REAL.fullmatch(keras.backend.standardize_dtype(dtype)) is not None
+        named = isinstance(dtype, np.dtype)
+        name = dtype.name if named else keras.backend.standardize_dtype(dtype)
     except ValueError:  # strings and other things that are no numbers
         return False
+    return REAL.fullmatch(name) is not None
 
 
 def _has_entries(array: Tensor) -> bool:

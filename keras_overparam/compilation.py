@@ -1,5 +1,6 @@
 """Compiling a function on Keras's backend: the one thing that `keras.ops` has no word for."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -21,8 +22,10 @@ def compiled(function: Function) -> Function:
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        # A function object of its own: TensorFlow warns of one that is compiled again and again.
-        return tf.function(lambda *args: function(*args), jit_compile=True, autograph=False)
+        # An object of its own, without code: TensorFlow warns of code that is compiled again and
+        # again, and a sweep's is, for each sweep.
+        own = functools.partial(function)
+        return tf.function(own, jit_compile=True, autograph=False)
     if keras.backend.backend() == "jax":
         import jax
 

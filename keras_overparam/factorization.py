@@ -7,7 +7,7 @@ whose factor `Aj` has shape `(s[j-1], s[j])`.
 import functools
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import keras
 import numpy as np
@@ -307,9 +307,8 @@ def hidden_widths(inputs: int, units: int, depth: int, width: Width = None) -> S
     >>> hidden_widths(128, 10, depth=3)
     (128, 10, 10, 10)
     """
-    checked = hidden_width(width, depth)
-    size = min(inputs, units) if checked is None else checked
-    hidden = (size,) * (depth - 1) if isinstance(size, int) else tuple(size)
+    checked: Any = hidden_width(min(inputs, units) if width is None else width, depth)
+    hidden = (checked,) * (depth - 1) if isinstance(checked, int) else checked
     return (inputs, *hidden, units)
 
 

@@ -13,6 +13,7 @@ from keras import ops
 from keras_overparam.checks import (
     boolean,
     finite_number,
+    fraction,
     positive_integer,
     refusal,
     regular_expression,
@@ -121,8 +122,7 @@ class EndToEnd(keras.optimizers.SGD):
         depth = _checked_depth(depth)
         convolutions = boolean("convolutions", convolutions)
         exclude = _checked_patterns("exclude", exclude)
-        if not 0 <= finite_number("tolerance", tolerance) < 1:
-            raise refusal("tolerance", "at least 0 and below 1", tolerance)
+        tolerance = fraction("tolerance", tolerance)
         if gradient_rank is not None:
             gradient_rank = positive_integer("gradient_rank", gradient_rank)
         if weight_decay is not None:

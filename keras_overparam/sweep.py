@@ -1,8 +1,8 @@
 """Many deep linear networks trained at once: fair comparisons need large grids.
 
 Configurations (learning rates, seeds, starts) are the leading axis of the parameters. All are
-trained by full-batch gradients of one lp regression in one compiled loop, with Keras's own
-optimizers.
+trained by full-batch gradients of one regression or classification in one compiled loop, with
+Keras's own optimizers.
 """
 
 import hashlib
@@ -17,9 +17,16 @@ import numpy.typing as npt
 from keras import ops
 
 from keras_overparam.checkpoint import Checkpoint, Clock
+from keras_overparam.checks import (
+    one_of,
+    positive_integer,
+    real_array,
+    real_matrices,
+    refusal,
+)
 from keras_overparam.factorization import chain_sizes
-from keras_overparam.losses import checked_power
-from keras_overparam.sweep_training import Problem, Trainer, Trainers, checked_devices, rate_one
+from keras_overparam.problems import linear_problem
+from keras_overparam.sweep_training import Trainer, Trainers, checked_devices, rate_one
 from keras_overparam.typing import Array, Float64Array, Precision
 
 PIECE = 500  # iterations between two looks at the clock
@@ -117,8 +124,9 @@ def sweep_linear_networks(
     checkpoint: str | os.PathLike[str] | None = None,
     progress: Callable[[int], object] | None = None,
     devices: Sequence[str] | None = None,
+    loss: str = "lp",
 ) -> SweepResult:
-    """Train many linear networks on one regression, `1/p · mean |X K − Y|^p`, full batch.
+    """Train many linear networks `X K` on one regression or classification, full batch.
 
     Every configuration trains its own `K = A1 @ … @ AN`. The updates of Keras's gradient-descent
     and adaptive optimizers are proportional to the learning rate, elementwise, and do not depend on
@@ -134,14 +142,15 @@ def sweep_linear_networks(
 
     Args:
         features: `X`, array of shape `(n, inputs)`.
-        targets: `Y`, array of shape `(n,)` or `(n, outputs)`.
+        targets: `Y`, array of shape `(n,)` or `(n, outputs)`; integer classes of shape `(n,)` for a
+            cross-entropy.
         factors: list of N arrays, the starts `Aj` of shape `(C, s[j-1], s[j])`, for C
             configurations.
         optimizer: a Keras optimizer or its name; its own learning rate is not used.
         learning_rates: array of shape `(C,)`.
         iterations: number of iterations, recorded on a logarithmic grid; or the increasing list of
             iterations to record, up to the last one. The start is iteration 0.
-        power: p ≥ 2.
+        power: p ≥ 2, of an lp loss.
         dtype: `"float32"` or `"float64"`.
         checkpoint: path of a file `.npz` that is written twice a minute, and from which the same
             call goes on, to the same result, after an interruption.
@@ -151,6 +160,8 @@ def sweep_linear_networks(
             configurations are split evenly over them, and trained on all of them at the same time,
             with the same results to rounding. Checkpoints do not depend on it. With None, Keras's
             device.
+        loss: `"lp"` for `1/p · mean |X K − Y|^p`; or `"cross_entropy"`, the mean cross-entropy of a
+            classification by softmax, in nats.
 
     Returns:
         A `SweepResult`.
@@ -177,7 +188,16 @@ def sweep_linear_networks(
         Arora, Cohen & Hazan 2018, Section 8, for the experiments it is made for.
     """
     sweep = _Sweep(
-        features, targets, factors, optimizer, learning_rates, iterations, power, dtype, devices
+        features,
+        targets,
+        factors,
+        optimizer,
+        learning_rates,
+        iterations,
+        power,
+        dtype,
+        devices,
+        loss,
     )
     return sweep.run(checkpoint, progress)
 
@@ -196,14 +216,17 @@ class _Sweep:
         power: float,
         dtype: Precision,
         devices: Sequence[str] | None = None,
+        loss: str = "lp",
     ) -> None:
-        if dtype not in ("float32", "float64"):
-            raise ValueError(f"`dtype` must be float32 or float64. Received: dtype={dtype!r}")
-        self.problem = Problem(features, targets, checked_power(power), dtype)
+        one_of("dtype", dtype, ("float32", "float64"))
+        self.problem = linear_problem(features, targets, loss, power, dtype)
         if keras.backend.standardize_dtype(ops.zeros(1, dtype).dtype) != dtype:
             raise ValueError(f"The backend is set to compute without {dtype}.")
-        self.factors = [np.array(factor, dtype) for factor in factors]  # written to: copies
-        self.rates = np.asarray(learning_rates, dtype)
+        if not isinstance(factors, (list, tuple)) or not factors:
+            raise refusal("factors", "a non-empty list of arrays", factors)
+        # Written to: copies.
+        self.factors = [real_matrices("factors", factor).astype(dtype) for factor in factors]
+        self.rates = real_array("learning_rates", learning_rates).astype(dtype)
         self.update, self.rule_depth = rate_one(optimizer)
         self.grid = _recorded(iterations)
         self.devices = checked_devices(devices) if devices is not None else None
@@ -216,9 +239,9 @@ class _Sweep:
 
     def _check(self) -> None:
         count = self.rates.shape
-        ends = self.problem.features.shape[1], self.problem.targets.shape[1]
+        ends = self.problem.kernel_shape
         fit = all(factor.ndim == 3 and factor.shape[:1] == count for factor in self.factors)
-        if not fit or chain_sizes(self.factors)[:: len(self.factors)] != ends:
+        if not fit or not _is_chain(self.factors, ends):
             raise ValueError(
                 f"`factors` must be a chain from {ends[0]} inputs to {ends[1]} outputs, with a "
                 f"leading axis of {count} configurations, one for each of `learning_rates`. "
@@ -331,27 +354,28 @@ class _Sweep:
         arrays = [problem.features, problem.targets, *self.factors, self.rates, self.grid]
         # By its class: Keras numbers the names of optimizers.
         optimizer = self.update.get_config() | {"name": type(self.update).__name__}
-        words = [problem.power, problem.dtype, self.rule_depth, repr(optimizer)]
+        words = [problem.name, problem.dtype, self.rule_depth, repr(optimizer)]
         digest = hashlib.sha256(json.dumps(words).encode())
         for array in arrays:
             digest.update(repr(array.shape).encode() + np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
 
+def _is_chain(factors: list[Array], ends: tuple[int, int]) -> bool:
+    try:
+        return chain_sizes(factors)[:: len(factors)] == ends
+    except ValueError:
+        return False
+
+
 def _recorded(iterations: int | Sequence[int] | Array) -> Array:
     """The recorded iterations, from the start to the last."""
-    given = np.asarray(iterations)
-    if given.ndim == 0:
-        last = given.item()
-        if isinstance(last, bool) or int(last) != last or last < 1:
-            raise ValueError(
-                f"`iterations` must be a positive integer. Received: iterations={iterations!r}"
-            )
-        return logarithmic_grid(int(last))
-    grid = np.unique([0, *given]).astype(int)
-    if grid[0] < 0 or len(grid) < 2 or not np.array_equal(grid[-len(given) :], given):
-        raise ValueError(
-            "`iterations` must be an increasing list of non-negative integers. "
-            f"Received: iterations={iterations!r}"
-        )
-    return grid
+    if not isinstance(iterations, (list, tuple, range, np.ndarray)):
+        return logarithmic_grid(positive_integer("iterations", iterations))
+    given = real_array("iterations", iterations)
+    if given.ndim > 1 or given.dtype.kind not in "iu" or not np.all(np.diff([-1, *given]) > 0):
+        wanted = "a positive integer, or an increasing list of non-negative integers"
+        raise refusal("iterations", wanted, iterations)
+    if not given[-1:].any():
+        raise refusal("iterations", "a list that goes on from the start, 0", iterations)
+    return np.unique([0, *given])

@@ -1,4 +1,4 @@
-"""What a sweep computes with: the regression, the optimizer at rate one, compiled loops."""
+"""What a sweep computes with: the optimizer at rate one, compiled loops, devices."""
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -6,15 +6,14 @@ from typing import TypeAlias, TypeVar
 
 import keras
 import numpy as np
-import numpy.typing as npt
 from keras import ops
 
 from keras_overparam.compilation import compiled
 from keras_overparam.end_to_end import end_to_end_gradient
 from keras_overparam.factorization import chain_product, factor_gradients
-from keras_overparam.losses import lp, lp_slope
 from keras_overparam.optimizers import EndToEnd
-from keras_overparam.typing import Array, Config, Float64Array, Precision, Tensor
+from keras_overparam.problems import LinearProblem
+from keras_overparam.typing import Array, Config, Float64Array, Tensor
 
 Carry: TypeAlias = tuple[list[Tensor], list[Tensor], Tensor]  # factors, optimizer's state, steps
 State: TypeAlias = tuple[list[Array], list[Array], Array]  # the same on the host
@@ -22,70 +21,12 @@ Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 
-class Problem:
-    """A regression with lp loss, for kernels along a leading axis."""
-
-    def __init__(
-        self, features: npt.ArrayLike, targets: npt.ArrayLike, power: float, dtype: Precision
-    ) -> None:
-        self.features = np.asarray(features, "float64")
-        targets = np.asarray(targets, "float64")
-        self.targets = targets.reshape(len(targets), -1)
-        if self.features.ndim != 2 or len(self.features) != len(self.targets):
-            raise ValueError(
-                "`features` must be of shape `(n, inputs)` and `targets` of `(n, outputs)`. "
-                f"Received shapes: {np.shape(features)} and {np.shape(targets)}"
-            )
-        if not (np.isfinite(self.features).all() and np.isfinite(self.targets).all()):
-            raise ValueError("`features` and `targets` must be finite. Received: NaN or infinity")
-        self.power, self.dtype = power, dtype
-        self.through_gram = power == 2 and len(self.features) > self.features.shape[1]
-
-    @property
-    def operations_per_step(self) -> int:
-        """Floating-point operations of one step of one configuration."""
-        rows, inputs = self.features.shape
-        return self.targets.shape[1] * inputs * (2 * inputs if self.through_gram else 4 * rows)
-
-    def functions(self) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-        """Gradients and losses of kernels `(C, inputs, outputs)`: two functions of tensors."""
-        features, targets = self.features, self.targets
-        rows, outputs = targets.shape
-        wide, tall, aims, gram, moment = (
-            ops.convert_to_tensor(np.ascontiguousarray(array, self.dtype))
-            for array in (
-                features.T,
-                features / (rows * outputs),
-                targets.T,
-                features.T @ features / (rows * outputs),
-                targets.T @ features / (rows * outputs),
-            )
-        )
-
-        def residuals(kernels: Tensor) -> Tensor:
-            flat = ops.reshape(ops.swapaxes(kernels, 1, 2), (-1, wide.shape[0]))
-            return ops.reshape(ops.matmul(flat, wide), (-1, outputs, rows)) - aims
-
-        def gradient(kernels: Tensor) -> Tensor:
-            if self.through_gram:
-                return ops.swapaxes(ops.matmul(ops.swapaxes(kernels, 1, 2), gram) - moment, 1, 2)
-            slopes = lp_slope(residuals(kernels), self.power)
-            flat = ops.matmul(ops.reshape(slopes, (-1, rows)), tall)
-            return ops.swapaxes(ops.reshape(flat, (-1, outputs, wide.shape[0])), 1, 2)
-
-        def losses(kernels: Tensor) -> Tensor:
-            # Not `ops.mean`, which computes in float32 on JAX.
-            return ops.sum(lp(residuals(kernels), self.power), axis=(1, 2)) / (rows * outputs)
-
-        return gradient, losses
-
-
 class Trainer:
     """The compiled loop over some configurations, with their state on the device."""
 
     def __init__(
         self,
-        problem: Problem,
+        problem: LinearProblem,
         update: keras.optimizers.Optimizer,
         rule_depth: int | None,
         factors: list[Array],
@@ -232,10 +173,12 @@ def _is_device(name: str) -> bool:
     try:
         with keras.device(name):
             tensor = ops.convert_to_tensor(np.zeros(1, "float32"))
+        asked = name.lower().split("/")[-1].removeprefix("device:")
+        if keras.backend.backend() == "torch":  # it has one CPU, whatever its number
+            return asked.partition(":")[0] != "cpu" or asked in ("cpu", "cpu:0")
         if keras.backend.backend() != "tensorflow":
             return True
         # TensorFlow does not mind: it takes another device.
-        asked = name.lower().split("/")[-1].removeprefix("device:")
         return tensor.device.lower().split("device:")[-1].startswith(asked)
     except Exception:  # each backend raises its own
         return False

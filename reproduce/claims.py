@@ -8,7 +8,6 @@ A few seconds; nothing is trained.
 
 import argparse
 import os
-import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -22,10 +21,8 @@ def main(arguments=None):
     )
     parser.add_argument("--write", action="store_true", help="publish it, and all other tables")
     options = parser.parse_args(arguments)
-    try:
+    with publish.command("claims.py"):
         rows = publish.ledger()
-    except (OSError, ValueError) as error:
-        sys.exit(f"claims.py: error: {error}")
     for row in rows:
         print(f"{row['verdict'].upper()}: {row['claim']}\n    {row['measured']}\n    {row['why']}")
     if options.write:

@@ -116,17 +116,18 @@ def measure(data, seeds):
 def main(arguments=None):
     """Run the command line."""
     options = parse(arguments)
-    with command(f"{NAME}.py"):
+    with command(f"{NAME}.py", resumes_after="run"):
         output, data = prepare(options, gas_sensor.load_ethanol)
         record = records.Record(output)
-        record.keep([])
         found = measure(data, options.seeds)
-        record.append(
-            "outcome",
-            data={"name": data.name, "digest": data.digest},
-            versions=records.versions(),
+        outcome = {
+            "kind": "outcome",
+            "data": {"name": data.name, "digest": data.digest},
+            "versions": records.versions(),
             **found,
-        )
+            "time": records.now(),
+        }
+        record.keep([outcome])  # in one step: until then an earlier record is there
         for name, value in found.items():
             print(f"{name}: {records.to_json(value)}")
         if options.publish:

@@ -106,19 +106,20 @@ def publish(results):
     """Copy the records into assets/, and draw figure and summary from there."""
     check_publishable(rule_results.notice(results))
     folder = records.make_folder(ASSETS / NAME)
-    for path in folder.glob("*.jsonl.gz"):
+    paths = [folder / f"{result.settings.run_name}.jsonl.gz" for result in results]
+    for result, path in zip(results, paths, strict=True):
+        records.publish(result.path, path)
+    for path in set(folder.glob("*.jsonl.gz")) - set(paths):
         path.unlink()
-    for result in results:
-        records.publish(result.path, folder / f"{result.settings.run_name}.jsonl.gz")
     report(rule_results.load_all(folder), ASSETS)
 
 
 def main(arguments=None):
     """Run the command line."""
     options = parse(arguments)
-    if options.redraw:
-        return report(rule_results.load_all(ASSETS / NAME), ASSETS)
     with command(f"{NAME}.py", resumes_after="run"):
+        if options.redraw:
+            return report(rule_results.load_all(ASSETS / NAME), ASSETS)
         results = recorded(options) if options.plot_only else run_all(options)
         report(results, Path(options.output))
         summary = rule_verdicts.summary(results)

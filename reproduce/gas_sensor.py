@@ -157,9 +157,9 @@ def redraw():
 def main(arguments=None):
     """Run the command line."""
     options = parse(arguments)
-    if options.redraw:
-        return redraw()
     with command(f"{NAME}.py", resumes_after="part of a run"):
+        if options.redraw:
+            return redraw()
         found = recorded(options) if options.plot_only else run_all(options)
         for experiment, results in found.items():
             if options.plot_only:  # otherwise drawn as soon as it was done

@@ -7,7 +7,7 @@ Every number in the README's generated parts comes from the records in assets/; 
 """
 
 import argparse
-import json
+import contextlib
 import os
 import re
 import sys
@@ -20,10 +20,12 @@ from plumbing import (
     benchmark_tables,
     claims,
     criteria,
+    fault_table,
     figures,
     network_figures,
     network_results,
     networks,
+    probe_results,
     records,
     results,
     rule_results,
@@ -44,7 +46,9 @@ CONVERSION_BENCHMARK = ROOT / "assets" / "benchmark_conversion.json"
 GROWTH_BENCHMARK = ROOT / "assets" / "benchmark_optimizer_growth.json"
 TRAINING_BENCHMARK = ROOT / "assets" / "benchmark_training_step.json"
 MONITOR_BENCHMARK = ROOT / "assets" / "benchmark_monitor.json"
+PROBE = ROOT / "assets" / "probe"
 SWEEP_BENCHMARK = ROOT / "assets" / "benchmark_sweep.json"
+FAULT_MATRIX = ROOT / "assets" / "fault_matrix.json"
 CONSEQUENCES = ROOT / "assets" / "consequences.jsonl.gz"
 SCALAR_COST = "engine, depth 2 / depth 1"  # the benchmark's row
 PUBLISHED = {"dataset": "mnist", "init_stddev": 0.1}
@@ -53,12 +57,27 @@ MODELS = [(1, "product"), (2, "product"), (2, "factors")]
 WHERE = {"product": "the end-to-end matrices", "factors": "each matrix"}
 
 
+@contextlib.contextmanager
+def command(name):
+    """A command line that ends in one sentence if it cannot read assets/, or not write."""
+    try:
+        yield
+    except (OSError, ValueError, records.OutputError) as error:
+        sys.exit(f"{name}: error: {error}")
+    except (AttributeError, LookupError, TypeError) as error:  # of a file that lacks something
+        sys.exit(
+            f"{name}: error: A file in {ROOT / 'assets'} is damaged ({error!r}); restore the files "
+            "there with git."
+        )
+
+
 def take_over(runs):
     """Copy the records of finished runs of the published settings into assets/."""
     RECORDS.mkdir(parents=True, exist_ok=True)
     for path in sorted(Path(runs).glob("*/record.jsonl")):
         record = records.Record.at(path)
         if record.outcome() is None:
+            print(f"{path} is left out: it is of no finished run, or damaged.", file=sys.stderr)
             continue
         settings = record.of_kind("start")[0]["settings"]
         published = all(settings[name] == value for name, value in PUBLISHED.items())
@@ -135,7 +154,7 @@ def with_benchmarked_times(summary, path=BENCHMARK):
     depth = 1 if summary["model"] == "original" else 2
     model = "original" if depth == 1 else "two matrices"
     name = f"main, {model}, L2 on {summary['regularize']}"
-    (row,) = [row for row in json.loads(path.read_text())["rows"] if row["what"] == name]
+    (row,) = [row for row in records.read_json(path)["rows"] if row["what"] == name]
     return summary | {"milliseconds_per_step": {"mean": row["median"], "standard_deviation": None}}
 
 
@@ -166,13 +185,14 @@ def summary_of(groups, rate_groups):
 
 def ledger_sources(summary):
     """What the claims ledger is made from, all of it from assets/."""
-    (cost,) = [
-        r for r in json.loads(SWEEP_BENCHMARK.read_text())["rows"] if r["what"] == SCALAR_COST
-    ]
+    (cost,) = [r for r in records.read_json(SWEEP_BENCHMARK)["rows"] if r["what"] == SCALAR_COST]
     original, overparameterized, *_ = summary["summaries"]
+    consequences = records.Record.at(CONSEQUENCES).outcome()
+    if consequences is None:
+        raise ValueError(f"{CONSEQUENCES} holds no finished run; restore it, or publish it again.")
     return claims.sources(
         [sweep_results.load(path) for path in sorted(SWEEPS.glob("*.jsonl.gz"))],
-        records.Record.at(CONSEQUENCES).outcome(),
+        consequences,
         rule_verdicts.summary(rule_results.load_all(RULE))["verdicts"],
         summary["verdicts"] + summary["other_networks"]["verdicts"],
         (original["parameters"], overparameterized["parameters"]),
@@ -209,6 +229,8 @@ def parts(summary):
         ),
         "mnist_step": benchmark_tables.benchmark_table(BENCHMARK),
         "monitor": benchmark_tables.benchmark_table(MONITOR_BENCHMARK),
+        "probe": probe_results.table(probe_results.load_all(PROBE)),
+        "fault_matrix": fault_table.fault_table(FAULT_MATRIX),
     }
 
 
@@ -249,26 +271,30 @@ def parse(arguments=None):
     return options
 
 
-def main(arguments=None):
-    """Run the command line."""
-    options = parse(arguments)
-    if options.runs:
-        take_over(options.runs)
-    try:
-        summary, readme, groups, rate_groups = rendered()
-    except ValueError as error:
-        sys.exit(f"publish.py: error: {error}")
-    (ROOT / "assets" / "mnist_cnn.json").write_text(summary, encoding="utf-8")
-    (ROOT / "README.md").write_text(readme, encoding="utf-8")
-    (ROOT / "assets" / "claims.json").write_text(
-        records.to_indented_json(ledger()), encoding="utf-8"
-    )
+def publish():
+    """Make all files anew that are made from the records in assets/."""
+    summary, readme, groups, rate_groups = rendered()
+    for path, text in (
+        (ROOT / "assets" / "mnist_cnn.json", summary),
+        (ROOT / "assets" / "claims.json", records.to_indented_json(ledger())),
+        (ROOT / "README.md", readme),
+    ):
+        records.write_atomically(path, lambda file, text=text: file.write_text(text, "utf-8"))
     benchmark_figure.draw(
-        json.loads(TRAINING_BENCHMARK.read_text()), TRAINING_BENCHMARK.with_suffix(".png")
+        records.read_json(TRAINING_BENCHMARK), TRAINING_BENCHMARK.with_suffix(".png")
     )
     figures.draw_objective(groups, ROOT / "assets" / "mnist_cnn.png")
     figures.draw_rates(rate_groups, ROOT / "assets" / "mnist_rates.png")
     network_figures.draw_networks(published_networks(), ROOT / "assets" / "other_networks.png")
+
+
+def main(arguments=None):
+    """Run the command line."""
+    options = parse(arguments)
+    with command("publish.py"):
+        if options.runs:
+            take_over(options.runs)
+        publish()
 
 
 if __name__ == "__main__":

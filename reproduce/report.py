@@ -10,7 +10,6 @@ is trained, and the same records give the same page.
 import argparse
 import json
 import os
-import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -22,9 +21,23 @@ ASSETS = publish.ROOT / "assets"
 
 
 def html():
-    """The page of what is in assets/, as text."""
-    summary = json.loads((ASSETS / "mnist_cnn.json").read_text(encoding="utf-8"))
-    return report.page(ASSETS, publish.parts(summary))
+    """The page of what is in assets/, as text.
+
+    Raises:
+        ValueError: if something there is damaged, or is not what the records say.
+    """
+    summary, readme, *_ = publish.rendered()
+    for path, text in (
+        (ASSETS / "mnist_cnn.json", summary),
+        (ASSETS / "claims.json", records.to_indented_json(publish.ledger())),
+        (publish.ROOT / "README.md", readme),
+    ):
+        if path.read_text(encoding="utf-8") != text:
+            raise ValueError(
+                f"{path} is not what the records in {ASSETS} say: restore what is damaged, or run "
+                "publish.py if it is out of date."
+            )
+    return report.page(ASSETS, publish.parts(json.loads(summary)))
 
 
 def parse(arguments=None):
@@ -42,12 +55,10 @@ def parse(arguments=None):
 def main(arguments=None):
     """Run the command line."""
     options = parse(arguments)
-    try:
+    with publish.command("report.py"):
         records.make_folder(options.output.parent)
         text = html()
         records.write_atomically(options.output, lambda path: path.write_bytes(text.encode()))
-    except (OSError, ValueError, records.OutputError) as error:
-        sys.exit(f"report.py: error: {error}")
     print(f"Report: {options.output}")
 
 

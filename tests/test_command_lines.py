@@ -17,11 +17,13 @@ import gas_sensor
 import mnist_cnn
 import mnist_rates
 import other_networks
+import probe
 import publish
 import report
 from plumbing import networks, rule_runs
 from plumbing.gas_sensor import DATASETS, TARGETS
 from plumbing.options import LARGEST_SEED
+from plumbing.probe_problems import PROBLEMS
 from plumbing.sweep_experiments import WHAT, models
 
 WRONG = object()  # in the place of what an option's text means
@@ -130,6 +132,13 @@ SCRIPTS = {
     | MACHINE
     | IMAGES,
     consequences: {"--seeds": several(SEED), "--publish": FLAG} | GAS | OUTPUT,
+    probe: {
+        "--problems": several(choice(*PROBLEMS)),
+        "--horizon": texts({"80": 80, "5000": 5000}, [*NO_NUMBERS, "79"]),
+        "--publish": FLAG,
+    }
+    | DATA
+    | OUTPUT,
     explain: {"--problems": INTEGER, "--output": FOLDER, "--publish": FLAG},
     publish: {
         "--runs": texts({"assets": "assets", ".": "."}, ["/no/such/folder", "", "README.md"])

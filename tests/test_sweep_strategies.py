@@ -6,12 +6,13 @@ import signal
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from clusters import free_ports, tf_config
 
 import gas_sensor as script
 from keras_overparam import sweep
-from plumbing import records, sweep_runs
+from plumbing import gas_sensor, records, strategies, sweep_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 OPTIONS = ["--dataset", "diabetes", "--iterations", "12", "--seeds", "0"]
@@ -113,3 +114,15 @@ def test_records_are_those_of_one_device(tmp_path, monkeypatch):
     for name in ("mirrored", "worker0"):
         for found, other in zip(trained(tmp_path / name), expected, strict=True):
             np.testing.assert_allclose(found, other, rtol=1e-4)
+
+
+def test_a_worker_with_another_sweep_is_refused(tmp_path, monkeypatch):
+    """Before anything is trained, for the chief would wait for it."""
+    data = gas_sensor.load_ethanol("diabetes")
+    settings = sweep_runs.Settings(dataset="diabetes", iterations=12)
+    monkeypatch.setattr(sweep_runs, "train_part", None)
+    monkeypatch.setattr(strategies.Distribution, "from_chief", lambda _, digest: digest + 1)
+    worker = strategies.Distribution(worker=1, workers=2)
+    with pytest.raises(strategies.ClusterError, match="Worker 1 trains another run than the chief"):
+        sweep_runs.run(settings, data, tmp_path, distribution=worker)
+    assert not list(tmp_path.iterdir())

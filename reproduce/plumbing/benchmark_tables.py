@@ -1,8 +1,9 @@
 """Tables and targets of the benchmarks, made from the reports that they leave in assets/."""
 
 import dataclasses
-import json
 import re
+
+from plumbing.records import read_json
 
 ERROR_TARGET = 1e-3  # of `EndToEnd` with a tolerance, relative to the exact rule
 WAYS = ("overparameterize", "collapse")
@@ -33,7 +34,7 @@ class Target:
         Raises:
             ValueError: if the report has no such row.
         """
-        report = json.loads((folder / f"benchmark_{self.benchmark}.json").read_text())
+        report = read_json(folder / f"benchmark_{self.benchmark}.json")
         found = [row for row in report["rows"] if re.fullmatch(self.rows, row["what"])]
         if not found:
             raise ValueError(f"The report of {self.benchmark!r} has no row like {self.rows!r}.")
@@ -104,7 +105,7 @@ def target_table(folder):
             measured += f", worst of {row['of']}: {row['what']}"
         bound = f"{'≥' if target.at_least else '≤'} {target.bound:g}"
         rows.append([target.what, bound, measured, "met" if target.met(row) else "**missed**"])
-    return _table(["Ratio", "Target", "Measured (quartiles)", ""], rows)
+    return markdown_table(["Ratio", "Target", "Measured (quartiles)", ""], rows)
 
 
 def _with_quartiles(row, form):
@@ -113,7 +114,7 @@ def _with_quartiles(row, form):
     return f"{row['median']:{form}} ({low}–{high})"
 
 
-def _table(head, rows, *below):
+def markdown_table(head, rows, *below):
     """Markdown text of a table, and lines below it."""
     lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
     return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:], *below])
@@ -132,7 +133,7 @@ def _pivoted(corner, cells, *below):
         lines.setdefault(place, {})[contender] = text
         contenders[contender] = None
     rows = ([place, *(line.get(name, "") for name in contenders)] for place, line in lines.items())
-    return _table([corner, *contenders], rows, *below)
+    return markdown_table([corner, *contenders], rows, *below)
 
 
 def circumstances(report):
@@ -143,7 +144,7 @@ def circumstances(report):
 
 def benchmark_table(path):
     """Markdown table of the durations and ratios measured by a benchmark."""
-    report = json.loads(path.read_text())
+    report = read_json(path)
     rows = []
     for row in report["rows"]:
         if row["unit"] == "exponent":  # those have a table of their own
@@ -153,12 +154,12 @@ def benchmark_table(path):
         what = f"{row['what']} ({row['unit']})"
         rows.append([what, format(row["median"], form), f"{low} – {high}"])
     rounds = f"{report['rounds']} rounds of {report['steps_per_turn']} steps."
-    return _table(["", "median", "quartiles"], rows, circumstances(report) + rounds)
+    return markdown_table(["", "median", "quartiles"], rows, circumstances(report) + rounds)
 
 
 def step_table(path):
     """Markdown table of an optimizer's step on one kernel: a line for each kernel and gradient."""
-    report = json.loads(path.read_text())
+    report = read_json(path)
     cells = []
     for row in report["rows"]:
         contender, where = re.fullmatch(r"(.*?), (\d+×\d+, .*)", row["what"]).groups()
@@ -174,7 +175,7 @@ def step_table(path):
 
 def training_table(path):
     """Markdown table of a square layer's training step: a line for each batch, width and depth."""
-    report = json.loads(path.read_text())
+    report = read_json(path)
     cells = []
     for row in report["rows"]:
         if {"contender", *POINT} <= row.keys():
@@ -198,8 +199,8 @@ def _duration_or_ratio(row, form):
 
 def growth_table(*paths):
     """Markdown table of the exponents with which durations grow, from several reports."""
-    rows = (row for path in paths for row in json.loads(path.read_text())["rows"])
-    return _table(
+    rows = (row for path in paths for row in read_json(path)["rows"])
+    return markdown_table(
         ["Duration of a step or iteration", "Exponent (quartiles)"],
         (
             [row["what"].removeprefix("growth of "), _with_quartiles(row, ".2f")]
@@ -211,7 +212,7 @@ def growth_table(*paths):
 
 def conversion_table(path):
     """Markdown table of models that were overparameterized and collapsed."""
-    report = json.loads(path.read_text())
+    report = read_json(path)
     measured = {row["what"]: row for row in report["rows"]}
     rows = []
     for model in report["models"]:
@@ -234,7 +235,7 @@ def conversion_table(path):
         "Seconds: there, back",
         "Inference, collapsed / original (quartiles)",
     ]
-    return _table(
+    return markdown_table(
         head,
         rows,
         circumstances(report)
@@ -245,7 +246,7 @@ def conversion_table(path):
 
 def error_table(path):
     """Markdown table of the rule's errors along trainings at several tolerances."""
-    report = json.loads(path.read_text())
+    report = read_json(path)
     rows = [
         [
             row["kernel"],
@@ -257,7 +258,7 @@ def error_table(path):
         for row in report["rows"]
     ]
     head = ["Kernel", "L2 on", "Tolerance", "Decompositions", "Error, median (largest)"]
-    return _table(
+    return markdown_table(
         [*head, "Error of `end_to_end_gradient`"],
         rows,
         f"\n{report['steps']} steps of each training, compared every {report['every']}. "

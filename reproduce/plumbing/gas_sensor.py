@@ -121,6 +121,26 @@ def load_ethanol(dataset="auto", data_dir=None, archives=None, target="standardi
     return _load_gas_sensor(data_dir, origin, target)
 
 
+def load_gas(gas, data_dir=None, archives=None, target="standardized"):
+    """Returns the like of the Ethanol problem for another gas of the archive.
+
+    Args:
+        gas: One of `gas_archive.GASES`.
+        data_dir: As for `load_ethanol`.
+        archives: As for `load_ethanol`.
+        target: As for `load_ethanol`.
+
+    Raises:
+        DataError: For an archive without the gas; also as for `load_ethanol`.
+    """
+    data_dir = data_folder(data_dir)
+    try:
+        origin = SOURCE.ensure_prepared(data_dir, named_archives(archives), NEARBY_ARCHIVES)
+    except DownloadFailed as error:
+        raise DataError(SOURCE.ways_out(data_dir, error)) from error
+    return _load_gas_sensor(data_dir, origin, target, gas)
+
+
 def digest(features, target):
     """Returns the sha256 of features and target, in the order given."""
     sha = hashlib.sha256()
@@ -143,18 +163,24 @@ def standardize(columns, what="column"):
     return (columns - columns.mean(axis=0)) / columns.std(axis=0)
 
 
-def _load_gas_sensor(data_dir, origin, target):
-    """Reads, checks and reorders the prepared data in `data_dir`; keeps the Ethanol rows."""
+def _load_gas_sensor(data_dir, origin, target, gas="ethanol"):
+    """Reads, checks and reorders the prepared data in `data_dir`; keeps the rows of a gas."""
     stored = SOURCE.read(data_dir, "train")
     order = np.argsort(stored["index"])
     rows = {key: values[order] for key, values in stored.items()}
-    ethanol = rows["gas"] == GASES.index("ethanol")
-    kept, total = int(ethanol.sum()), len(order)
-    if kept != ETHANOL_ROWS or not np.array_equal(rows["index"], np.arange(total)):
-        finding = f"{kept:,} Ethanol rows of {total:,}"
+    counts = np.bincount(rows["gas"], minlength=len(GASES))
+    total = len(order)
+    ethanol = counts[GASES.index("ethanol")]
+    if ethanol != ETHANOL_ROWS or not np.array_equal(rows["index"], np.arange(total)):
+        finding = f"{ethanol:,} Ethanol rows of {total:,}"
         raise DataError(SOURCE.damaged(SOURCE.prepared_folder(data_dir), finding))
-    source = f"TFDS gas_sensor {VERSION}, {origin}, {kept:,} Ethanol rows of {total:,}"
-    features, ppm = rows["features"][ethanol], rows["concentration"][ethanol]
+    number = GASES.index(gas)
+    if not counts[number]:
+        raise DataError(f"The data prepared in {data_dir} have no rows of {gas}.")
+    kept = rows["gas"] == number
+    name = gas.capitalize()
+    source = f"TFDS gas_sensor {VERSION}, {origin}, {counts[number]:,} {name} rows of {total:,}"
+    features, ppm = rows["features"][kept], rows["concentration"][kept]
     return _regression_data("gas_sensor", source, features, ppm, "concentration in ppm", target)
 
 

@@ -17,6 +17,10 @@ def command(name, resumes_after="epoch"):
         yield
     except (datasets.DataError, records.OutputError, strategies.ClusterError) as error:
         sys.exit(f"{name}: error: {error}")
+    except OSError as error:
+        if error.errno not in records.UNWRITABLE:
+            raise
+        sys.exit(f"{name}: error: {records.unwritable(error)}")
     except KeyboardInterrupt:
         sys.exit(
             f"\nInterrupted. The same command goes on after the last finished {resumes_after}."

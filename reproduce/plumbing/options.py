@@ -73,9 +73,10 @@ def add_run_options(group, epochs=10):
 
 
 def add_data_options(parser, datasets=("auto", "mnist", "digits"), archives="four MNIST archives"):
-    """Options on where the data come from."""
+    """Options on where the data come from, and which they are where there is a choice."""
     data = parser.add_argument_group("data")
-    data.add_argument("--dataset", choices=datasets, default="auto")
+    if datasets:
+        data.add_argument("--dataset", choices=datasets, default="auto")
     data.add_argument("--data-dir", help="prepared TFDS data (TFDS_DATA_DIR)")
     data.add_argument("--archives", help=f"folder with the {archives} (KERAS_OVERPARAM_ARCHIVES)")
 

@@ -1,11 +1,15 @@
 """What a run leaves behind: a folder, and in it a JSON-lines record that survives a kill.
 
 Every line is an object with a `kind`: `start` (settings, data, versions, device), `epoch` (metrics
-of each of its steps, timings), `outcome`. A line is appended whole and synced; a last line cut off
-by a kill is ignored.
+of each of its steps, timings), `outcome`; and with a `check`, a digest of the rest of the line. A
+line is appended whole and synced. From the first line on that was cut off by a kill, or is damaged,
+nothing is believed.
 """
 
+import contextlib
 import dataclasses
+import errno
+import glob
 import gzip
 import hashlib
 import importlib.metadata
@@ -13,9 +17,19 @@ import json
 import math
 import os
 import platform
+import shutil
+import sys
+import tempfile
 import time
+import zlib
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows, where two copies at once are not noticed
+    fcntl = None
+
+CHECK = ', "check": "'  # what comes before the digest in a line
 PACKAGES = ("keras-overparam", "keras", "tensorflow", "tensorflow-datasets", "numpy")
 
 
@@ -28,9 +42,7 @@ def make_folder(path):
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".writable-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        tempfile.TemporaryFile(dir=path).close()  # of which a kill leaves nothing
     except OSError as error:
         raise OutputError(
             f"The output folder {path} cannot be written ({error.strerror}); choose another one "
@@ -39,17 +51,99 @@ def make_folder(path):
     return path
 
 
+@contextlib.contextmanager
+def only_one(folder):
+    """Within it no other process is, for this folder; an `OutputError` where one is already.
+
+    The system ends it with the process, however that ends.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(
+                f"Another process is working in {folder}; wait until it ends, or choose another "
+                "folder with --output."
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(handle)
+
+
 def write_atomically(path, write):
     """Call `write(temporary_path)`, then put the result in the place of `path` in one step."""
     path = Path(path)
     temporary = path.with_name(f"{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
+        _remove_leftovers(path)
         write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror or error}).") from error
+        raise OutputError(unwritable(error, path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _remove_leftovers(path):
+    """Remove what processes that were killed while they wrote to `path` have left."""
+    if os.name != "posix":  # where one cannot ask whether a process runs
+        return
+    name = f"{glob.escape(path.stem)}.*.partial{glob.escape(path.suffix)}"
+    for left in path.parent.glob(name):
+        process = left.name[len(path.stem) + 1 :].partition(".")[0]
+        if process.isdecimal() and not _runs(int(process)):
+            left.unlink(missing_ok=True)
+
+
+def _runs(process):
+    try:
+        os.kill(process, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
+UNWRITABLE = (
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EIO,
+    errno.ENOSPC,
+    errno.EPERM,
+    errno.EROFS,
+)
+
+
+def unwritable(error, path=None):
+    """An `OSError` of writing as a sentence."""
+    return (
+        f"{path or error.filename or 'A file'} cannot be written ({error.strerror or error}); "
+        "mend that and run the same command again, which goes on, or choose another folder with "
+        "--output."
+    )
+
+
+def read_json(path):
+    """The content of a JSON file.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); restore it, or make it anew.") from error
 
 
 def publish(record, path):
@@ -155,18 +249,50 @@ class Record:
         return record
 
     def lines(self):
-        """All complete lines, as dictionaries; stops at the first that was cut off."""
-        lines = []
-        if self.path.is_file():
-            content = self.path.read_bytes()
-            if self.path.suffix == ".gz":
+        """The lines up to the first that was cut off or is damaged, as dictionaries.
+
+        Raises:
+            OutputError: if it is a damaged gzip file.
+        """
+        return self._read()[0]
+
+    def _read(self):
+        """The intact lines, and what comes after them, as bytes."""
+        content = self.path.read_bytes() if self.path.is_file() else b""
+        if self.path.suffix == ".gz":
+            try:
                 content = gzip.decompress(content)
-            for text in content.decode("utf-8", errors="replace").splitlines():
-                try:
-                    lines.append(json.loads(text))
-                except json.JSONDecodeError:
-                    break
-        return lines
+            except (OSError, EOFError, zlib.error) as error:
+                raise OutputError(
+                    f"{self.path} is damaged ({error}); restore it, or publish its run again."
+                ) from error
+        checked = CHECK.encode() in content  # records of earlier versions are not
+        lines = []
+        while content:
+            text, newline, rest = content.partition(b"\n")
+            line = _intact(text, checked) if newline else None
+            if line is None:
+                break
+            lines.append(line)
+            content = rest
+        return lines, content
+
+    def mend(self):
+        """Take away what follows the last intact line, so that one can append; under `only_one`.
+
+        A line cut off at the end is what a kill leaves. Anything else is kept beside the record.
+        """
+        lines, rest = self._read()
+        if b"\n" in rest:
+            copy = self.path.with_name(f"{self.path.name}.damaged")
+            write_atomically(copy, lambda path: shutil.copyfile(self.path, path))
+            print(
+                f"{self.path} is damaged from line {len(lines) + 1} on: what stood there is done "
+                f"again, and the damaged record is kept as {copy.name}.",
+                file=sys.stderr,
+            )
+        if self.path.is_file() and self.path.read_bytes() != _text(lines).encode():
+            self.keep(lines)
 
     def of_kind(self, kind):
         """Lines of one kind, in order."""
@@ -179,16 +305,45 @@ class Record:
 
     def append(self, kind, **fields):
         """Append one line and make sure it is on the disk."""
-        text = to_json({"kind": kind, **fields, "time": now()}) + "\n"
+        text = _signed({"kind": kind, **fields, "time": now()})
         try:
+            size = self.path.stat().st_size if self.path.exists() else 0
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise OutputError(f"{self.path} cannot be written ({error.strerror}).") from error
+            with contextlib.suppress(OSError):
+                os.truncate(self.path, size)  # a part of the line would be in the way
+            raise OutputError(unwritable(error, self.path)) from error
 
     def keep(self, lines):
         """Replace the record by the given lines, in one step."""
-        text = "".join(to_json(line) + "\n" for line in lines)
-        write_atomically(self.path, lambda path: path.write_text(text, encoding="utf-8"))
+        write_atomically(self.path, lambda path: path.write_text(_text(lines), encoding="utf-8"))
+
+
+def _text(lines):
+    return "".join(_signed(line) for line in lines)
+
+
+def _signed(line):
+    """The text of a line, with its check."""
+    text = to_json(line)
+    return f'{text[:-1]}{CHECK}{_digest(text[:-1].encode())}"}}\n'
+
+
+def _intact(text, checked):
+    """The line that a text is, without its check; None if it is damaged."""
+    if checked:
+        text, _, check = text.rpartition(CHECK.encode())
+        if check != f'{_digest(text)}"}}'.encode():
+            return None
+        text += b"}"
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _digest(text):
+    return hashlib.sha256(text).hexdigest()[:16]

@@ -4,14 +4,16 @@ The words are in `report_contents`, the page's shape in `report.html.j2` and `re
 """
 
 import base64
-import json
+import io
 import struct
 from pathlib import Path
 
+import PIL.Image
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from plumbing import report_runs
 from plumbing.markdown_tables import Table, blocks
+from plumbing.records import read_json
 from plumbing.report_contents import EXPERIMENTS, FIGURES, TABLES
 
 # The words of a verdict, and their style.
@@ -48,7 +50,7 @@ def page(assets, tables):
 
 def load_ledger(path):
     """Rows of the claims ledger."""
-    rows = json.loads(path.read_text(encoding="utf-8"))
+    rows = read_json(path)
     for row in rows:
         if row["verdict"] not in VERDICTS:
             raise ValueError(f"{path} holds an unknown verdict: {row['verdict']!r}.")
@@ -73,6 +75,10 @@ def load_png(path):
     content = path.read_bytes()
     if not content.startswith(PNG):
         raise ValueError(f"{path} is not a PNG file; draw it again.")
+    try:
+        PIL.Image.open(io.BytesIO(content)).verify()
+    except Exception as error:  # damage shows as any error
+        raise ValueError(f"{path} is damaged ({error}); draw it again.") from error
     width, height = struct.unpack(">II", content[16:24])  # the first chunk is always the header
     uri = "data:image/png;base64," + base64.b64encode(content).decode("ascii")
     return {"width": width, "height": height, "uri": uri}

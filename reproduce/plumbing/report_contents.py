@@ -116,6 +116,13 @@ EXPERIMENTS = {
             "python reproduce/publish.py",
         ),
     ),
+    "probe": Experiment(
+        "Does the probe's advice hold?",
+        "Short sweeps on parts of a problem's data say which depth to use; the full run says "
+        "whether they were right. Real problems, most of which the probe never saw.",
+        "probe/*.jsonl.gz",
+        ("python reproduce/probe.py --publish", "python reproduce/publish.py"),
+    ),
     "training_step": Experiment(
         "What a layer's training step costs",
         "A square factored layer beside a plain one, plain ones stacked, and PyTorch's, with "
@@ -193,6 +200,18 @@ EXPERIMENTS = {
         (
             "python benchmarks/conversion.py --size {size} --batch {batch} --rounds {rounds} "
             "--steps {steps_per_turn}",
+        ),
+    ),
+    "faults": Experiment(
+        "Faults",
+        "Every script and the sweep engine killed at random times and file operations, with a full "
+        "or read-only disk, with damaged files, diverging, without network, and twice at once. The "
+        "same command must come to what an undisturbed run leaves, to the bit, or have ended in "
+        "one sentence that says what to do.",
+        "fault_matrix.json",
+        (
+            "python tests/fault_harness.py --kills {kills} --seed {seed} "
+            "--output assets/fault_matrix.json",
         ),
     ),
 }
@@ -359,5 +378,7 @@ TABLES = {
     "end_to_end_cnn": Table("end_to_end_cnn", ("Duration of a training step, and ratios",)),
     "kept_rule_error": Table("kept_rule_error", ("Errors by kernel and tolerance",)),
     "sweep": Table("sweep", ("Duration by configuration and iteration, and ratios",)),
+    "probe": Table("probe", ("How often the advice held", "Every problem")),
     "conversion": Table("conversion", ("Models converted there and back",)),
+    "fault_matrix": Table("faults", ("Trials by script and fault", "What was said")),
 }

@@ -1,10 +1,9 @@
 """What the records say of how they were made: settings, data, device, versions, seeds."""
 
 import dataclasses
-import json
 from pathlib import Path
 
-from plumbing.records import Record
+from plumbing.records import Record, read_json
 
 RECORDS = ("**/*.jsonl.gz", "benchmark_*.json")
 UNKNOWN = "not recorded"
@@ -33,7 +32,7 @@ def load(path):
         ValueError: if it says nothing.
     """
     if path.suffix == ".json":
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = read_json(path)
         return Run(path, _scalars(facts), facts)
     lines = Record.at(path).lines()
     if not lines:

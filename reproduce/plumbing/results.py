@@ -62,7 +62,9 @@ def load(folder_or_file, settings=Settings):
         ValueError: if the run is not over or its record is damaged.
     """
     record = Record.at(folder_or_file)
-    lines = {kind: record.of_kind(kind) for kind in ("start", "epoch", "outcome")}
+    lines = {"start": [], "epoch": [], "outcome": []}
+    for line in record.lines():
+        lines.setdefault(line["kind"], []).append(line)
     if not lines["start"] or not lines["outcome"]:
         raise ValueError(
             f"{record.path} holds no finished run; run its command again to resume it."

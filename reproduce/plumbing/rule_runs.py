@@ -112,20 +112,23 @@ def problem_of(settings, data):
 
 def run(settings, data, folder, again=False):
     """Run `settings` in `folder`, unless its finished run is on record; the `Record`."""
-    record = records.Record(records.make_folder(folder))
-    if again or record.outcome() is None:
-        problem, description = problem_of(settings, data)
-        record.keep([])
-        record.append(
-            "start",
-            run=settings.run_name,
-            settings=dataclasses.asdict(settings),
-            precision="float64",
-            data=description,
-            versions=records.versions(),
-            device=records.device_name(),
-        )
-        record.append("outcome", **follow(problem, settings))
+    folder = records.make_folder(folder)
+    record = records.Record(folder)
+    with records.only_one(folder):
+        record.mend()
+        if again or record.outcome() is None:
+            problem, description = problem_of(settings, data)
+            record.keep([])
+            record.append(
+                "start",
+                run=settings.run_name,
+                settings=dataclasses.asdict(settings),
+                precision="float64",
+                data=description,
+                versions=records.versions(),
+                device=records.device_name(),
+            )
+            record.append("outcome", **follow(problem, settings))
     return record
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 NEARBY_ARCHIVES = Path(__file__).resolve().parents[3] / "shared" / "data"
 PROBE_SECONDS = 5.0
+SILENT_SECONDS = 30.0  # after which a server counts as lost; TFDS would wait forever
 
 
 class DataError(Exception):
@@ -52,6 +53,24 @@ def probe(url):
     # A server that refuses to be asked this way is there all the same.
     if response.status_code not in (405, 501):
         response.raise_for_status()
+
+
+@contextlib.contextmanager
+def impatient():
+    """Within it, `requests` gives up on a server that is silent for `SILENT_SECONDS`."""
+    import requests
+
+    send = requests.Session.send
+
+    def send_impatiently(session, request, **options):
+        options["timeout"] = options.get("timeout") or SILENT_SECONDS
+        return send(session, request, **options)
+
+    requests.Session.send = send_impatiently
+    try:
+        yield
+    finally:
+        requests.Session.send = send
 
 
 class Source(abc.ABC):
@@ -199,7 +218,7 @@ class Source(abc.ABC):
             manual_dir=archives, extract_dir=Path(scratch) / "extracted", try_download_gcs=False
         )
         # TFDS prints its messages; the progress bars go to stderr and stay.
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), impatient():
             self.builder(data_dir).download_and_prepare(
                 download_dir=scratch, download_config=config
             )

@@ -1,14 +1,18 @@
 """Runs that train one model of linear regression at a whole grid of learning rates and seeds."""
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
+import sys
 
 import keras
 import numpy as np
 from tqdm.auto import tqdm
 
 from keras_overparam import identity_factors, sweep_linear_networks
+from keras_overparam.checkpoint import CheckpointError
 from keras_overparam.factorization import hidden_widths
 from keras_overparam.sweep import logarithmic_grid
 from plumbing import records
@@ -105,29 +109,44 @@ def run(settings, data, folder, again=False, distribution=None):
     each of the others has no more than the checkpoint of its share.
     """
     distribution = distribution or Distribution()
-    record = records.Record(records.make_folder(folder))
+    folder = records.make_folder(folder)
+    with records.only_one(folder) if distribution.is_chief else contextlib.nullcontext():
+        return _run(settings, data, folder, again, distribution)
+
+
+def _run(settings, data, folder, again, distribution):
+    record = records.Record(folder)
     distribution.check_same_run(settings, data)
-    if distribution.is_chief and (again or not record.lines()):
-        record.keep([])
-        description = {name: getattr(data, name) for name in ("name", "source", "digest", "notice")}
-        record.append(
-            "start",
-            run=settings.run_name,
-            settings=dataclasses.asdict(settings),
-            precision=settings.precision,
-            data=description,
-            versions=records.versions(),
-            device=records.device_name(),
-            distribution=distribution.describe(),
-        )
+    if distribution.is_chief:
+        record.mend()
+        if again or not record.lines():
+            for old in folder.glob("sweep*.npz*"):
+                old.unlink()
+            record.keep([])
+            record.append("start", **_description(settings, data, distribution))
     while more := _agreed(_next_part(settings, record), distribution):
-        part = train_part(settings, data, folder, more, distribution)
+        part, checkpoint = train_part(settings, data, folder, more, distribution)
         if distribution.is_chief:
             record.append("rates", **part)
+        checkpoint.unlink(missing_ok=True)
     if distribution.is_chief and record.outcome() is None:
+        for left in folder.glob("sweep*.npz*"):  # of a process killed at the wrong moment
+            left.unlink()
         inside = _edge(record.of_kind("rates")) == 0
         record.append("outcome", status="finished", best_is_inside=inside)
     return record
+
+
+def _description(settings, data, distribution):
+    return {
+        "run": settings.run_name,
+        "settings": dataclasses.asdict(settings),
+        "precision": settings.precision,
+        "data": {name: getattr(data, name) for name in ("name", "source", "digest", "notice")},
+        "versions": records.versions(),
+        "device": records.device_name(),
+        "distribution": distribution.describe(),
+    }
 
 
 def _agreed(exponents, distribution):
@@ -137,7 +156,7 @@ def _agreed(exponents, distribution):
 
 
 def train_part(settings, data, folder, exponents, distribution):
-    """Train at some learning rates, all seeds; what the record says of it."""
+    """Train at some learning rates, all seeds; what the record says of it, and the checkpoint."""
     rates = 10.0 ** (np.array(exponents) / PER_DECADE)
     seeds = len(settings.seeds)
     starts = starting_factors(settings, data.features.shape[1])
@@ -150,7 +169,8 @@ def train_part(settings, data, folder, exponents, distribution):
     if distribution.name != "none":
         devices = distribution.strategy.extended.worker_devices
     with tqdm(total=settings.iterations, unit="iteration", leave=False) as bar:
-        result = sweep_linear_networks(
+        sweep = functools.partial(
+            sweep_linear_networks,
             data.features,
             data.target,
             [factor[share] for factor in factors],
@@ -163,18 +183,24 @@ def train_part(settings, data, folder, exponents, distribution):
             progress=bar.update,
             devices=devices,
         )
+        try:
+            result = sweep()
+        except CheckpointError as error:
+            print(f"{error} It is removed, and its part of the run done again.", file=sys.stderr)
+            checkpoint.unlink()
+            result = sweep()
     losses, steps = (
         _joined(array, share, count, distribution) for array in (result.losses.T, result.steps)
     )
-    checkpoint.unlink(missing_ok=True)
     shape = (len(rates), seeds)
     losses = losses.reshape(*shape, -1)
-    return {
+    part = {
         "exponents": list(exponents),
         "iterations": result.iterations.tolist(),
         "steps": steps.reshape(shape).tolist(),
         "losses": [[records.rounded(one.tolist(), 5) for one in row] for row in losses],
     }
+    return part, checkpoint
 
 
 def _joined(part, share, count, distribution):

@@ -18,6 +18,7 @@ from plumbing.strategies import Distribution, Replicas
 
 METRICS = ("objective", "cross_entropy", "l2")
 SUMMARY_EVERY = 10  # steps between two TensorBoard points
+CHECKPOINTS = "checkpoint"
 LOGS = "tensorboard"  # folder of a run's logs, in its own
 
 
@@ -38,12 +39,15 @@ def train(settings, data, folder, again=False, distribution=None):
     distribution = distribution or Distribution()
     folder = records.make_folder(folder)
     record = records.Record(folder)
-    if again:
-        for path in folder.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    distribution.check_same_run(settings, data)
-    if distribution.from_chief(record.outcome() is None):
-        Run(settings, data, folder, record, distribution).go()
+    with records.only_one(folder):
+        if again:
+            for path in folder.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        record.mend()
+        distribution.check_same_run(settings, data)
+        if distribution.from_chief(record.outcome() is None):
+            Run(settings, data, folder, record, distribution).go()
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     return record
 
 
@@ -56,7 +60,7 @@ class Run:
         self.data = data
         self.folder = folder
         self.record = record
-        self.checkpoints = records.make_folder(folder / "checkpoint")
+        self.checkpoints = records.make_folder(folder / CHECKPOINTS)
         self.logs = folder / LOGS
         held_out = min(tutorial_cnn.HELD_OUT, len(data.train_labels) // 10)
         self.validation = data.train_images[:held_out], data.train_labels[:held_out]
@@ -70,12 +74,11 @@ class Run:
         steps = StepRecorder(self.logs, ends[-1], ([0, *ends])[done])
         with steps.writer.as_default(step=steps.step):
             boards.describe(self.settings)
-        finite = True
+        finite = self.distribution.from_chief(self._finite_so_far())
         with steps:
             for epoch in range(done, self.settings.epochs):
-                finite = self._epoch(epoch, ([0, *ends])[epoch], ends[epoch], steps)
-                if not finite:
-                    break
+                if finite:
+                    finite = self._epoch(epoch, ([0, *ends])[epoch], ends[epoch], steps)
         self._finish("finished" if finite else "diverged")
 
     def _build(self):
@@ -91,6 +94,11 @@ class Run:
         if self.distribution.name != "none":
             self.replicas = Replicas(self.network, self.distribution, tutorial_cnn.BATCH)
             self.copy = self.settings.build_network(shape)  # its layers are stock layers
+
+    def _finite_so_far(self):
+        """Whether the last epoch on record, if any, did not diverge."""
+        epochs = self.record.of_kind("epoch")
+        return not epochs or epochs[-1]["objective"][-1] is not None
 
     def _epoch(self, epoch, first, last, steps):
         started = time.perf_counter()
@@ -126,8 +134,9 @@ class Run:
             checkpoint=path.name,
             checkpoint_sha256=records.sha256(path),
         )
-        for old in sorted(self.checkpoints.glob("epoch-*"), key=lambda p: p.stat().st_mtime)[:-2]:
-            old.unlink()
+        for old in self.checkpoints.glob("epoch-*"):
+            if old.name not in (path.name, f"epoch-{epoch}.npz"):
+                old.unlink()
         return finite
 
     def _on_one_device(self):
@@ -173,6 +182,10 @@ class Run:
                     **self.distribution.describe(),
                 )
                 return line["epoch"]
+            print(
+                f"The checkpoint {path} is missing or damaged: its epoch is done again.",
+                file=sys.stderr,
+            )
         self.record.keep([])
         self.record.append("start", **self._description())
         return 0
@@ -216,7 +229,6 @@ class Run:
             collapsed_largest_difference=float(difference.max()),
             largest_logit=float(np.abs(outputs).max()),
         )
-        shutil.rmtree(self.checkpoints)
 
 
 class StepRecorder(keras.callbacks.Callback):

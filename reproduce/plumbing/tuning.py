@@ -1,5 +1,7 @@
 """Best values of a hyperparameter on a grid that grows until the best one is inside."""
 
+import numpy as np
+
 from plumbing.results import best_rate
 
 FACTOR = 2.0
@@ -37,8 +39,11 @@ def tune_with_scale(final, rate, scale=1.0):
         scale: the first scale.
 
     Returns:
-        The pair; each is inside its grid at the other's value.
+        The pair; each is inside its grid at the other's value, unless all runs there diverged.
     """
     rate = best_rate(tune(lambda value: final(value, scale), rate))
-    best = best_rate(tune(lambda value: final(rate, value), scale))
+    tried = tune(lambda value: final(rate, value), scale)
+    if np.isnan(list(tried.values())).all():  # then no scale is better than another
+        return rate, scale
+    best = best_rate(tried)
     return (rate, scale) if best == scale else tune_with_scale(final, rate, best)

@@ -210,6 +210,11 @@ def test_balanced_factors(kernel, depth, width):
         )
 
 
+def test_integers_of_many_digits():
+    for depth in (2**31, 10**400):
+        outcome(ko.balanced_factors, np.eye(2), depth, valid=False)
+
+
 @fuzzed(kernel=KERNELS, depth=DEPTHS, width=WIDTHS)
 def test_identity_factors(kernel, depth, width):
     matrix, valid = kernel_depth_width(kernel, depth, width)
@@ -748,8 +753,77 @@ def test_configurations(config):
         assert str(again.get_config()) == str(found.get_config())
 
 
+# Sweeps and the probe ---------------------------------------------------------------------------
+
+X = np.random.default_rng(0).normal(size=(6, 2))
+FACTORS = [np.ones((3, 2, 1)), np.ones((3, 1, 1))]
+NO_DATA = spoiled((6, 2)).filter(lambda value: np.shape(matrices(value)) != (6, 2))
+
+
+def usually(right, wrong):
+    """As `mostly`, for one of many arguments."""
+    return st.integers(0, 11).flatmap(lambda die: st.just(right) if die else wrong)
+
+
+SWEEP = {
+    "features": X,
+    "targets": X[:, 0],
+    "factors": FACTORS,
+    "optimizer": "sgd",
+    "learning_rates": [0.1, 0.2, 0.3],
+    "iterations": [0, 2],
+    "power": 4,
+    "dtype": "float32",
+    "devices": None,
+    "loss": "lp",
+}
+NO_SWEEP = {
+    "features": NO_DATA,
+    "targets": st.sampled_from([None, 3.0, [1.0], X * 1j, "abcdef", []]),
+    "factors": st.one_of(WRONG, st.just([FACTORS[1]]), st.just([X])),
+    "optimizer": st.sampled_from(["lion!", None, 3, ko.EndToEnd(depth={})]),
+    "learning_rates": WRONG,
+    "iterations": WRONG.filter(lambda value: not is_size(value) and np.ndim(value) == 0),
+    "power": WRONG.filter(lambda value: not (is_number(value) and 2 <= value < 1e3)),
+    "dtype": WRONG,
+    "devices": st.sampled_from([[], "cpu", ["cpu:99"], 3, [None]]),
+    "loss": WRONG,
+}
+
+
+@fuzzed(
+    quick=12,
+    thorough=500,
+    given=st.fixed_dictionaries({n: usually(right, NO_SWEEP[n]) for n, right in SWEEP.items()}),
+)
+def test_sweeps(given):
+    found = tried(ko.sweep_linear_networks, **given)
+    if any(given[name] is not right for name, right in SWEEP.items()):
+        assert isinstance(found, ValueError), repr(found)
+        assert str(found)
+        return
+    assert found.losses.shape == (2, 3)
+    expected = np.mean((X.sum(axis=1) - X[:, 0]) ** 4) / 4
+    np.testing.assert_allclose(found.losses[0], expected, rtol=1e-5)
+
+
+@fuzzed(
+    quick=20,
+    thorough=1000,
+    loss=mostly(st.just(2), NO_SWEEP["power"]),
+    data=mostly(st.just((X, X[:, 0])), st.one_of(WRONG, st.tuples(NO_DATA, st.just(X[:, 0])))),
+    depths=mostly(st.just([2]), st.one_of(WRONG, st.just([1]), st.just([2.5]), st.just([]))),
+    iterations=mostly(st.just(8), WRONG),
+    replicates=mostly(st.just(2), st.one_of(WRONG, st.just(1))),
+    starts=st.sampled_from([[0.0], [], None, "1", [math.nan], [[1.0]], [-1.0], [1j]]),
+)
+def test_the_probe_refuses(**given):
+    """What is probed with right arguments is in test_advice.py; here the starts never are."""
+    assert_clear(tried(ko.probe, **given))
+
+
 def test_every_public_name_is_called_here():
     text = Path(__file__).read_text(encoding="utf-8")
     called = {name for name in ko.__all__ if f"ko.{name}" in text}
     called |= {f"Factored{name}" for name in LAYERS}
-    assert set(ko.__all__) - called == {"__version__", "sweep_linear_networks"}
+    assert set(ko.__all__) - called == {"__version__"}

@@ -247,6 +247,18 @@ def test_tracking_with_leading_axes():
             np.testing.assert_allclose(found[index], expected, rtol=1e-7, atol=1e-9)
 
 
+def test_a_tolerance_keeps_a_basis_that_is_less_accurate():
+    before = with_condition((30, 20), 10).astype("float32")
+    kernel, _ = moved_by(before, 0.03, 20)
+    gradient = random_pair((30, 20), 1)[1].astype("float32")
+    kernel, basis, gradient = map(keras.ops.convert_to_tensor, (kernel, basis_of(before), gradient))
+    for tolerance, kept, error in [(0.0, False, 1e-5), (0.01, True, 0.01)]:
+        root = tracked_root(kernel, basis, tolerance)
+        assert np.array_equal(numpy(root.basis), numpy(basis)) == kept
+        found = precondition_by_root(root, gradient)
+        assert relative_error(found, by_singular_values(numpy(kernel), numpy(gradient), 2)) < error
+
+
 # Gradients of low rank ---------------------------------------------------------------------------
 
 
@@ -284,6 +296,43 @@ def test_a_gradient_of_low_rank_is_a_product_of_thin_matrices(rank, scale):
 @pytest.mark.parametrize(("rank", "noise"), [(5, 1e-4), (20, 0.0), (40, 0.0)])
 def test_a_gradient_of_higher_rank_is_recognized(rank, noise):
     assert not bool(thin_gradient(of_rank(rank, (60, 40), noise), 5)[-1])
+
+
+def test_gradients_of_low_rank_with_leading_axes():
+    kernels, _ = random_pair((2, 3, 30, 20), 3)
+    left, right = random_pair((2, 3, 30, 2), 4)[0], random_pair((2, 3, 2, 20), 5)[0]
+    gradients, kernels = (
+        keras.ops.convert_to_tensor(left @ right),
+        keras.ops.convert_to_tensor(kernels),
+    )
+    columns, rows, spanned = thin_gradient(gradients, 2)
+    assert numpy(spanned).shape == ()
+    assert bool(spanned)
+    root = tracked_root(kernels, keras.ops.eye(20, dtype="float64") + 0 * kernels[..., :20, :])
+    polar, right = polar_factors(root)
+    for found in (
+        precondition_thin_by_root(root, (columns, rows)),
+        precondition_thin_by_polar(kernels, polar, right, (columns, rows)),
+        precondition_by_polar(kernels, polar, right, gradients),
+    ):
+        for index in itertools.product(range(2), range(3)):
+            expected = by_singular_values(numpy(kernels)[index], numpy(gradients)[index], 2)
+            np.testing.assert_allclose(numpy(found)[index], expected, rtol=1e-7, atol=1e-8)
+
+
+def test_a_gradient_of_low_rank_in_a_tracked_basis():
+    before = with_condition((60, 40), 10).astype("float32")
+    kernel = keras.ops.convert_to_tensor(moved_by(before, 1e-3, 40)[0])
+    root = tracked_root(kernel, keras.ops.convert_to_tensor(basis_of(before)))
+    assert np.linalg.norm(numpy(root.coupling)) > 1e-4  # not yet singular vectors
+    columns, rows, _ = thin_gradient(of_rank(5, (60, 40)), 5)
+    expected = by_singular_values(numpy(kernel), numpy(columns) @ numpy(rows).T, 2)
+    assert relative_error(precondition_thin_by_root(root, (columns, rows)), expected) < 1e-5
+
+
+def test_one_gradient_of_higher_rank_among_several_is_recognized():
+    gradients = np.stack([numpy(of_rank(rank, (60, 40))) for rank in (5, 20, 0)])
+    assert not bool(thin_gradient(keras.ops.convert_to_tensor(gradients), 5)[-1])
 
 
 # Symmetries -------------------------------------------------------------------------------------
@@ -360,6 +409,14 @@ def test_spectrum(shape, depth, seed):
         np.testing.assert_allclose(image, eigenvalues[r, s] * vector, rtol=1e-6, atol=1e-8)
 
 
+def test_spectra_of_several_kernels():
+    kernels, _ = random_pair((2, 3, 5, 4), 0)
+    found = map(numpy, end_to_end_spectrum(kernels, 3))
+    for whole, one in zip(found, end_to_end_spectrum(kernels[1, 2], 3), strict=True):
+        assert whole.shape == (2, 3, *one.shape)
+        np.testing.assert_allclose(np.abs(whole[1, 2]), np.abs(numpy(one)), rtol=1e-9, atol=1e-12)
+
+
 # What it stands for -----------------------------------------------------------------------------
 
 
@@ -414,6 +471,26 @@ def test_hidden_widths_do_not_matter(depth):
     np.testing.assert_allclose(ends[2], ends[0], rtol=1e-9, atol=1e-11)
 
 
+def test_a_step_decays_only_if_asked_to():
+    kernel, gradient = random_pair((5, 3), 0)
+    update = numpy(end_to_end_gradient(kernel, gradient, 3))
+    np.testing.assert_allclose(end_to_end_step(kernel, gradient, 0.1, 3), kernel - 0.1 * update)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int32"])
+def test_less_than_float32_is_computed_in_float32(dtype):
+    kernel, gradient = (np.round(3 * a).astype(dtype) for a in random_pair((5, 3), 0))
+    for found in (
+        end_to_end_gradient(kernel, gradient, 2),
+        step_and_momentum(kernel[:, :1], gradient[:, :1], 2)[1],
+        end_to_end_spectrum(kernel, 2).eigenvalues,
+        end_to_end_step(kernel, gradient, 0.1, 2),
+    ):
+        assert numpy(found).dtype == "float32"
+    found = end_to_end_gradient(kernel, gradient, 2)
+    assert relative_error(found, by_singular_values(kernel, gradient, 2)) < 1e-5
+
+
 @pytest.mark.parametrize("depth", [2, 3, 8])
 def test_unit_step_norm(depth):
     kernel = unit_step_norm(depth) * np.eye(3)
@@ -426,9 +503,18 @@ def test_unit_step_norm(depth):
 
 def test_bad_arguments_are_one_clear_sentence():
     kernel = np.ones((3, 2))
-    with pytest.raises(ValueError, match=r"`depth` must be a positive integer. Received: depth=0"):
-        end_to_end_gradient(kernel, kernel, 0)
+    for call in (
+        lambda: end_to_end_gradient(kernel, kernel, 0),
+        lambda: step_and_momentum(kernel[:, :1], kernel[:, :1], 0),
+        lambda: end_to_end_spectrum(kernel, 0),
+    ):
+        with pytest.raises(
+            ValueError, match="^`depth` must be a positive integer. Received: depth=0"
+        ):
+            call()
     with pytest.raises(ValueError, match=r"must have the same shape. Received: \(3, 2\) and \(2,"):
         end_to_end_gradient(kernel, kernel.T, 2)
     with pytest.raises(ValueError, match=r"must have one output or one input. Received: kernel of"):
         step_and_momentum(kernel, kernel, 2)
+    with pytest.raises(ValueError, match=r"Received: kernel of shape \(1, 3, 2\)"):
+        step_and_momentum(kernel[None], kernel[None], 2)

@@ -18,10 +18,13 @@ from keras_overparam import (
     truncation_error,
 )
 from keras_overparam.factorization import (
+    Plan,
     _squared_norm_split,
     application_plans,
     chain_sizes,
+    factor_gradients,
     hidden_widths,
+    plan_for,
 )
 
 SIZES = st.lists(st.integers(1, 40), min_size=2, max_size=7).map(tuple)
@@ -80,6 +83,18 @@ def test_plans_start_at_one_row_and_ascend_without_needless_ones(sizes):
         assert earlier[0] <= earlier[1]
 
 
+def test_the_plan_for_a_number_of_rows():
+    plans = application_plans((3136, 512, 512))
+    rows = (0, 1, 2, 3136, 3137, 10**6)  # none, as in a batch of no examples
+    assert [plan_for(plans, r).from_rows for r in rows] == [1, 1, 1, 1, 3137, 3137]
+    assert plan_for([Plan(1, (0, 1, 2)), Plan(2, (0, 2))], 1).from_rows == 1
+
+
+def test_of_two_orders_that_cost_the_same_the_one_for_more_rows_is_taken():
+    # For one row, x @ A1 @ A2 and x @ (A1 @ A2) cost 12 each.
+    assert application_plans((1, 3, 3)) == (Plan(1, (0, 2)),)
+
+
 def test_a_very_long_chain_is_planned_at_once():
     plans = application_plans((64,) * 40)
     assert plans[0].boundaries == tuple(range(40))
@@ -100,6 +115,14 @@ def test_chain_product_takes_tensors_and_leading_axes():
     factors = [np.ones((5, 2, 3), "float32"), np.full((5, 3, 4), 0.5, "float32")]
     product = chain_product([ops.convert_to_tensor(factor) for factor in factors])
     np.testing.assert_array_equal(ops.convert_to_numpy(product), np.full((5, 2, 4), 1.5))
+
+
+def test_a_product_of_numpy_arrays_is_one_in_their_precision():
+    factors = [np.full((2, 3), 1 / 3, np.longdouble), np.ones((3, 2), np.longdouble)]
+    for chain in (factors, factors[:1]):
+        product = chain_product(chain)
+        assert isinstance(product, np.ndarray)
+        assert product.dtype == np.longdouble
 
 
 @pytest.mark.parametrize("shapes", [[], [(2, 3), (2, 3)]])
@@ -128,6 +151,28 @@ def value_and_gradients(function, arrays):
     return value, tape.gradient(value, tensors)
 
 
+def around(index, factors):
+    """Products of the factors before one of them, and of those after it."""
+    before, after = np.eye(factors[0].shape[0]), np.eye(factors[index].shape[1])
+    for factor in factors[:index]:
+        before = before @ factor
+    for factor in factors[index + 1 :]:
+        after = after @ factor
+    return before, after
+
+
+@pytest.mark.parametrize("sizes", [(6, 4), (5, 3, 4), (2, 7, 1, 3)])
+def test_gradients_in_the_factors_are_those_of_the_chain_rule(sizes):
+    chains = [random_chain(sizes, seed) for seed in range(2)]
+    gradient = np.random.default_rng(2).normal(size=(2, sizes[0], sizes[-1]))
+    found = factor_gradients([np.stack(factors) for factors in zip(*chains, strict=True)], gradient)
+    assert len(found) == len(sizes) - 1
+    for (index, gradients), which in itertools.product(enumerate(found), range(2)):
+        before, after = around(index, chains[which])
+        expected = before.T @ gradient[which] @ after.T
+        np.testing.assert_allclose(gradients[which], expected, rtol=1e-9, atol=1e-12)
+
+
 @given(sizes=SIZES)
 def test_squared_norm_of_a_product_and_its_gradients(sizes):
     factors = random_chain(sizes)
@@ -139,12 +184,7 @@ def test_squared_norm_of_a_product_and_its_gradients(sizes):
     rounding = 1e-4 if keras.backend.backend() == "torch" else 1e-9
     np.testing.assert_allclose(value, 3 * np.sum(product**2), rtol=rounding)
     for index, gradient in enumerate(gradients):
-        before = np.eye(sizes[0])
-        for factor in factors[:index]:
-            before = before @ factor
-        after = np.eye(sizes[index + 1])
-        for factor in factors[index + 1 :]:
-            after = after @ factor
+        before, after = around(index, factors)
         expected = 6 * before.T @ product @ after.T
         atol = rounding * abs(expected).max()
         np.testing.assert_allclose(gradient, expected, rtol=rounding, atol=atol)
@@ -217,6 +257,8 @@ def test_truncation_errors_of_many_kernels_and_of_low_rank():
     low = kernels[..., :2] @ kernels[..., :2, :]
     np.testing.assert_allclose(truncation_error(low, 2, relative=True), 0, atol=1e-14)
     assert truncation_error(np.zeros((3, 3)), 1, relative=True) == 0
+    small = 1e-3 * np.diag([4.0, 3.0])
+    np.testing.assert_allclose(truncation_error(small, 1, relative=True), 0.6)
 
 
 def test_a_width_out_of_range_is_one_clear_sentence():
@@ -263,3 +305,34 @@ def test_balancedness_gap_is_the_largest_norm(sizes):
     norms = [np.linalg.norm(a.T @ a - b @ b.T) for a, b in itertools.pairwise(factors)]
     gap = balancedness_gap([factor.astype("float32") for factor in factors])
     np.testing.assert_allclose(np.asarray(gap), max(norms, default=0.0), rtol=1e-4, atol=1e-4)
+
+
+def test_identity_factors_take_leading_axes_and_are_separate():
+    kernels = np.random.default_rng(1).normal(size=(3, 2, 4, 6))
+    factors = identity_factors(kernels, depth=3, width=5)
+    for index, one in enumerate(identity_factors(kernels[2, 1], depth=3, width=5)):
+        np.testing.assert_array_equal(factors[index][2, 1], one)
+        factors[index][0, 0] = 0  # writable, and nobody else's
+        np.testing.assert_array_equal(factors[index][2, 1], one)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("dtype", "wide"), [("float16", "float32"), ("float32",) * 2, ("float64",) * 2]
+)
+def test_factors_are_in_the_precision_of_the_kernel(dtype, wide, depth):
+    kernel = np.ones((4, 3), dtype)
+    assert {factor.dtype.name for factor in balanced_factors(kernel, depth)} == {wide}
+    assert {factor.dtype.name for factor in identity_factors(kernel, depth)} == {dtype}
+    assert truncation_error(kernel, 1).dtype == "float64"
+
+
+def test_balancedness_gaps_of_several_chains():
+    chains = [random_chain((4, 3, 5, 2), seed) for seed in range(6)]
+    stacked = [
+        np.stack(parts).reshape(2, 3, *parts[0].shape) for parts in zip(*chains, strict=True)
+    ]
+    gaps = ops.convert_to_numpy(balancedness_gap(stacked))
+    expected = [ops.convert_to_numpy(balancedness_gap(factors)) for factors in chains]
+    np.testing.assert_allclose(gaps, np.reshape(expected, (2, 3)), rtol=1e-12)
+    assert balancedness_gap(chains[0][:1]) == 0

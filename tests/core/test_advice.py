@@ -1,0 +1,123 @@
+"""The probe: fair, repeatable, and right where the answer is known."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_overparam import LpLoss, advice, probe
+from keras_overparam.advice import STARTS, SpeedUp, Tuned
+
+RANDOM = np.random.default_rng(0)
+FEATURES = RANDOM.normal(size=(120, 6))
+KERNEL = RANDOM.normal(size=6)
+
+
+def test_depth_does_not_help_on_a_well_conditioned_quadratic():
+    """From the smallest start, gradient descent at depth 1 is as fast as it can be."""
+    shares = []
+    data = FEATURES, FEATURES @ KERNEL
+    settings = {"depths": [2], "iterations": 40, "replicates": 2}
+    found = probe("mse", data, **settings, progress=shares.append)
+    assert found.depth == 1
+    assert found.expected.keys() == found.measured.keys() == {2}
+    assert found.measured[2].value < 1.1
+    assert found.horizon == 400
+    assert sum(shares) == pytest.approx(1)
+    assert found.reasons.plateau == pytest.approx(0.5, abs=0.1)
+    assert found.reasons.conditioning < 5
+    text = str(found)
+    assert text.startswith("Stay with depth 1: expected speed-up over 400 iterations ")
+    assert str(found.expected[2]) in text
+    assert found == probe(2, data, **settings)
+
+
+def test_the_rates_are_inside_their_grid_wherever_that_has_to_reach():
+    """Features scaled by 1e4 ask for rates 1e-8 times as high, and nothing else changes."""
+    tuned = []
+    for scale in (1.0, 1e4):
+        one = Tuned(4, scale * FEATURES, FEATURES @ KERNEL, STARTS, 60, np.random.default_rng(0))
+        one.kernels /= scale
+        one.tune(1)
+        tuned.append(one)
+        assert one.inside
+    assert tuned[0].rates[1] == pytest.approx(1e8 * tuned[1].rates[1], rel=1e-3)
+    np.testing.assert_allclose(
+        tuned[0].curves[1][-1].min(), tuned[1].curves[1][-1].min(), rtol=1e-2
+    )
+
+
+def test_a_grid_that_ends_too_low_is_said(monkeypatch):
+    monkeypatch.setattr(advice, "OCTAVES", (-9, -6))
+    monkeypatch.setattr(advice, "EXTENSIONS", 0)
+    found = probe(4, (FEATURES, FEATURES @ KERNEL), depths=[2], iterations=20, replicates=2)
+    assert not found.inside
+    assert "others may be better" in str(found)
+
+
+def test_separable_classes_are_learned_in_the_end():
+    data = np.array([[1.0], [-1.0], [2.0], [-2.0]]), np.array([1, 0, 1, 0])
+    found = probe("cross_entropy", data, depths=[2], iterations=30, replicates=2)
+    assert found.depth == 1  # at high rates, one step does it
+    assert found.reasons.growth > 1
+
+
+def test_the_speed_up_counts_iterations_to_the_higher_of_the_lowest_losses():
+    tuned = Tuned(2, FEATURES, FEATURES @ KERNEL, STARTS, 100, np.random.default_rng(0))
+    times = np.maximum(tuned.grid, 1)
+    tuned.curves = {1: (1.0 / times)[:, None], 2: (1.0 / times**2)[:, None]}
+    assert tuned.speed_up(2) == pytest.approx(10, rel=0.05)  # 1/100 is there after 10
+    tuned.curves[3] = tuned.curves[1] * 10
+    assert tuned.speed_up(3) == pytest.approx(0.1, rel=0.05)
+
+
+def head(activation, **kwargs):
+    model = keras.Sequential(
+        [keras.Input((6,)), keras.layers.Dense(5, "relu"), keras.layers.Dense(3, activation)]
+    )
+    model.compile(**kwargs)
+    return model
+
+
+def test_the_head_of_a_model_is_probed_on_what_it_gets():
+    classes = RANDOM.integers(0, 3, 120)
+    inputs = FEATURES.astype("float32")
+    model = head("softmax", loss="sparse_categorical_crossentropy")
+    kind, features, targets = advice._linear_problem(model, (inputs, classes))
+    body = keras.Model(model.inputs, model.layers[-1].input)
+    assert kind == "cross_entropy"
+    np.testing.assert_array_equal(features[:, :5], body.predict(inputs, verbose=0))
+    np.testing.assert_array_equal(features[:, 5], 1)  # the bias
+    np.testing.assert_array_equal(targets, classes)
+    one_hot = advice._linear_problem("categorical_crossentropy", (features, np.eye(3)[classes]))
+    np.testing.assert_array_equal(one_hot[2], classes)
+    assert probe(model, (inputs, classes), depths=[2], iterations=8, replicates=2).depth in (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss": "hinge"}, "`loss` must be a power"),
+        ({"loss": 1}, "`power` must be"),
+        ({"depths": [1]}, "a depth above 1"),
+        ({"depths": [0]}, "`depths` must be"),
+        ({"replicates": 1}, "`replicates` must be at least 2"),
+        ({"iterations": 4}, "at least 8"),
+        ({"horizon": 9, "iterations": 10}, "no fewer"),
+        ({"starts": [0.0]}, "`starts` must be"),
+        ({"examples": 0}, "`examples` must be"),
+        ({"data": FEATURES}, "a pair"),
+        ({"data": (FEATURES, KERNEL)}, "Received shapes"),
+        ({"data": (0 * FEATURES, FEATURES @ KERNEL)}, "must be curved"),
+        ({"loss": head(None, loss="hinge")}, "`loss` must be a power"),
+        ({"loss": head("relu", loss=LpLoss(4))}, "activation must be 'linear'"),
+        ({"loss": head("linear", loss="categorical_crossentropy")}, "must be 'softmax'"),
+    ],
+)
+def test_what_cannot_be_probed_is_said(changes, message):
+    arguments = {"loss": 4, "data": (FEATURES, FEATURES @ KERNEL)} | changes
+    with pytest.raises(ValueError, match=message):
+        probe(**arguments)
+
+
+def test_a_speed_up_in_words():
+    assert str(SpeedUp(2.0, 1.0, 4.0)) == "2.00 (1.00–4.00)"

@@ -1,0 +1,1 @@
+"""Faults thrown at every script, see `fault_harness.py`."""
