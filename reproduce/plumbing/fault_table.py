@@ -73,5 +73,5 @@ def _what(row):
 
 
 def _table(head, rows):
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    first, *rest = ("| " + " | ".join(line) + " |" for line in [head, *rows])
+    return "\n".join([first, "|" + "---|" * len(head), *rest])
