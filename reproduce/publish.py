@@ -34,6 +34,9 @@ from plumbing import (
 )
 
 ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+SUMMARY = ROOT / "assets" / "mnist_cnn.json"
+CLAIMS = ROOT / "assets" / "claims.json"
 RECORDS = ROOT / "assets" / "mnist_cnn"
 BENCHMARK = ROOT / "assets" / "benchmark_mnist_step.json"
 RULE_BENCHMARK = ROOT / "assets" / "benchmark_end_to_end_step.json"
@@ -200,10 +203,10 @@ def ledger_sources(summary):
     )
 
 
-def parts(summary):
+def parts(summary, sources=None):
     """The generated parts of the README, by name."""
     rule = rule_verdicts.summary(rule_results.load_all(RULE))
-    sources = ledger_sources(summary)
+    sources = sources or ledger_sources(summary)
     return {
         "claims": claims.table(claims.rows(sources)),
         "gas_sensor_l4": claims.model_table(sources.sweeps, "l4"),
@@ -246,13 +249,20 @@ def fill(text, name, content):
 
 
 def rendered():
-    """What the files should be: summary as JSON text, README text, and groups for the figures."""
+    """What the files should be: texts by path, the README's parts, and groups for the figures."""
     groups, rate_groups = (published_groups(epochs) for epochs in (EPOCHS, TUNING_EPOCHS))
     summary = summary_of(groups, rate_groups)
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name, content in parts(summary).items():
+    sources = ledger_sources(summary)
+    made = parts(summary, sources)
+    readme = README.read_text(encoding="utf-8")
+    for name, content in made.items():
         readme = fill(readme, name, content)
-    return records.to_indented_json(summary), readme, groups, rate_groups
+    texts = {
+        SUMMARY: records.to_indented_json(summary),
+        CLAIMS: records.to_indented_json(claims.rows(sources)),
+        README: readme,
+    }
+    return texts, made, groups, rate_groups
 
 
 def ledger():
@@ -273,12 +283,8 @@ def parse(arguments=None):
 
 def publish():
     """Make all files anew that are made from the records in assets/."""
-    summary, readme, groups, rate_groups = rendered()
-    for path, text in (
-        (ROOT / "assets" / "mnist_cnn.json", summary),
-        (ROOT / "assets" / "claims.json", records.to_indented_json(ledger())),
-        (ROOT / "README.md", readme),
-    ):
+    texts, _, groups, rate_groups = rendered()
+    for path, text in texts.items():
         records.write_atomically(path, lambda file, text=text: file.write_text(text, "utf-8"))
     benchmark_figure.draw(
         records.read_json(TRAINING_BENCHMARK), TRAINING_BENCHMARK.with_suffix(".png")

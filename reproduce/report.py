@@ -8,7 +8,6 @@ is trained, and the same records give the same page.
 """
 
 import argparse
-import json
 import os
 from pathlib import Path
 
@@ -26,18 +25,14 @@ def html():
     Raises:
         ValueError: if something there is damaged, or is not what the records say.
     """
-    summary, readme, *_ = publish.rendered()
-    for path, text in (
-        (ASSETS / "mnist_cnn.json", summary),
-        (ASSETS / "claims.json", records.to_indented_json(publish.ledger())),
-        (publish.ROOT / "README.md", readme),
-    ):
+    texts, parts, *_ = publish.rendered()
+    for path, text in texts.items():
         if path.read_text(encoding="utf-8") != text:
             raise ValueError(
                 f"{path} is not what the records in {ASSETS} say: restore what is damaged, or run "
                 "publish.py if it is out of date."
             )
-    return report.page(ASSETS, publish.parts(json.loads(summary)))
+    return report.page(ASSETS, parts)
 
 
 def parse(arguments=None):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,15 @@ import claims as claims_script
 import consequences
 import gas_sensor as script
 import publish
-from plumbing import claims, criteria, records, sweep_experiments, sweep_results, sweep_runs
+from plumbing import (
+    claims,
+    criteria,
+    records,
+    sweep_experiments,
+    sweep_figures,
+    sweep_results,
+    sweep_runs,
+)
 from plumbing.sweep_results import Result, speed_up, speed_up_to_target
 from plumbing.sweep_runs import Settings
 
@@ -87,6 +96,12 @@ def test_a_run_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
     cut = sweep_runs.run(settings, data, tmp_path / "cut")
     rates = [[line["losses"] for line in record.of_kind("rates")] for record in (whole, cut)]
     assert rates[0] == rates[1]
+
+
+def test_a_figure_of_nothing_but_divergence(tmp_path):
+    found = [result([[math.inf] * 4]), result([[1.0, *[math.inf] * 3]])]
+    sweep_figures.draw("adam", found, tmp_path / "adam.svg")
+    assert "final loss" in (tmp_path / "adam.svg").read_text()
 
 
 def test_an_unfinished_record_is_not_a_result(tmp_path):

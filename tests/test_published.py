@@ -8,7 +8,8 @@ import pytest
 import publish
 from plumbing import benchmark_tables, network_results, networks, results
 
-TEXT, README, GROUPS, RATE_GROUPS = publish.rendered()
+TEXTS, _, GROUPS, RATE_GROUPS = publish.rendered()
+TEXT, README = TEXTS[publish.SUMMARY], TEXTS[publish.README]
 RESULTS = [result for group in GROUPS + RATE_GROUPS for result in group]
 
 

@@ -97,8 +97,10 @@ def test_tuned_networks_are_compared_at_their_own_best_rates(tmp_path):
     assert original["objective"]["values"] == [2.0, 2.0]
     assert overparameterized["steps_to_originals_objective"]["values"] == [100, 100]
     assert "| Learning rate | 0.02 | 0.01 |" in results.table([original, overparameterized])
-    figures.draw_rates(groups, tmp_path / "rates.svg")
-    assert "learning rate" in (tmp_path / "rates.svg").read_text()
+    diverged = [group(1, {0.01: math.nan, 0.02: math.nan})]
+    for some in (groups, diverged):
+        figures.draw_rates(some, tmp_path / "rates.svg")
+        assert "learning rate" in (tmp_path / "rates.svg").read_text()
 
 
 def test_a_compressed_record_is_read_like_a_plain_one(tmp_path):

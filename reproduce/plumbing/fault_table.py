@@ -29,10 +29,10 @@ def fault_table(path):
         [f"`{subject}`", *(_cell(_of(rows, subject=subject, fault=fault)) for fault in FAULTS)]
         for subject in subjects
     ]
-    examples = [
-        [_what(row), f"`{row['said']}`"]
-        for row in {(row["fault"], row["target"]): row for row in rows if row["said"]}.values()
-    ]
+    examples = {}
+    for row in sorted(rows, key=lambda row: list(FAULTS).index(row["fault"])):
+        if row["said"]:
+            examples.setdefault(_what(row), f"`{row['said']}`")
     trials, losses = (sum(counts) for counts in zip(*map(_counts, rows), strict=True))
     versions = report["versions"]
     return "\n\n".join(
@@ -41,7 +41,7 @@ def fault_table(path):
             f"{trials:,} trials, **{losses or 'no'} losses**; {report['device']}; TensorFlow "
             f"{versions['tensorflow']}, Keras {versions['keras']}; seed {report['seed']}. "
             f"{NOTHING}: {_why_not(report['why_not'])}.",
-            markdown_table(["Fault", "Said, for example"], examples),
+            markdown_table(["Fault", "Said, for example"], examples.items()),
         ]
     )
 

@@ -93,10 +93,15 @@ def _draw_curves(axis, groups, metric, label):
 def plain_log_ticks(axis):
     """Label a log axis with plain numbers at 1, 2 and 5, where it spans a few decades at most.
 
+    Where everything diverged there is nothing to span, and it is left with a decade.
+
     Args:
         axis: `xaxis` or `yaxis` of axes whose limits are final.
     """
     low, high = axis.get_view_interval()
+    if not 0 < low < high < np.inf:
+        axis.set_view_interval(1, 10, ignore=True)
+        return
     decades = np.log10(high / low)
     if decades <= MOST_PLAIN_DECADES:
         digits = (1, 2, 5) if decades > 1 else (1, 1.5, 2, 3, 5, 7)

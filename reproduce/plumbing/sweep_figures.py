@@ -152,9 +152,15 @@ def draw_curves(axis, results, name=label):
     axis.set(xscale="log", yscale="log", xlabel="iteration (full batch)", ylabel="training loss")
     start = max(float(np.median(r.curves[:, 0])) for r in results)
     low = min(r.curves.min() for r in results)
-    axis.set_ylim(0.6 * low, 1.6 * start)
+    _limit(axis, 0.6 * low, 1.6 * start)
     axis.set_xlim(1, results[0].iterations[-1])
     plain_log_ticks(axis.yaxis)
+
+
+def _limit(axis, low, high):
+    """Limits of losses, if they did not diverge."""
+    if 0 < low < high < np.inf:
+        axis.set_ylim(low, high)
 
 
 def draw_rates(axis, results):
@@ -176,7 +182,7 @@ def draw_rates(axis, results):
             axis.plot(crosses, np.full(len(crosses), 0.97 - 0.04 * index), "x", ms=3, **place)
     axis.set(xscale="log", yscale="log", ylabel="final loss")
     axis.set_xlabel("learning rate (marker: best, ×: diverged)")
-    axis.set_ylim(0.85 * min(r.final.min() for r in results), 3 * highest)
+    _limit(axis, 0.85 * min(r.final.min() for r in results), 3 * highest)
     shown = np.concatenate(
         [r.rates[~np.isfinite(r.final) | (r.final < 3 * highest)] for r in results]
     )

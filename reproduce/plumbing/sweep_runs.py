@@ -186,7 +186,7 @@ def train_part(settings, data, folder, exponents, distribution):
         try:
             result = sweep()
         except CheckpointError as error:
-            print(f"{error} It is removed, and its part of the run done again.", file=sys.stderr)
+            bar.write(f"{error} It is removed, and its part done again.", file=sys.stderr)
             checkpoint.unlink()
             result = sweep()
     losses, steps = (

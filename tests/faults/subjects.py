@@ -178,10 +178,10 @@ def high_rates(_):
 
 
 def high_rates_of_others(_):
-    """The same for the other networks."""
+    """Let the other networks start where they compute what is not finite."""
     from plumbing import networks
 
-    networks.Settings = functools.partial(networks.Settings, learning_rate=1e30)
+    networks.Settings = functools.partial(networks.Settings, start_scale=1e20)
 
 
 def load_only(folder):
