@@ -190,6 +190,13 @@ def test_squared_norm_of_a_product_and_its_gradients(sizes):
         np.testing.assert_allclose(gradient, expected, rtol=rounding, atol=atol)
 
 
+@pytest.mark.parametrize("sizes", [(6, 1, 6), (10, 10, 10), (7, 3), (100, 90, 2, 90)])
+def test_the_squared_norm_either_way(sizes):
+    factors = random_chain(sizes)
+    value = float(product_squared_norm(factors))
+    assert value == pytest.approx(np.sum(chain_product(factors) ** 2), rel=1e-10)
+
+
 def test_the_squared_norm_forms_the_product_only_where_that_is_cheaper():
     assert _squared_norm_split((3136, 512, 512)) == 1
     assert _squared_norm_split((512, 1, 512)) == 1
