@@ -332,6 +332,12 @@ def test_the_estimated_error_of_a_root_is_what_it_says_and_what_it_is():
         assert 0.02 < true / estimate < 2
 
 
+def test_a_root_of_what_is_far_from_diagonal_has_no_estimate():
+    matrix = near_diagonal(12, 0.2, 1, 0)
+    error = _root_nearly_diagonal(keras.ops.convert_to_tensor(matrix @ matrix))[2]
+    assert not np.isfinite(numpy(error)).any()
+
+
 def test_singular_values_below_twice_the_resolution_are_zero():
     eps = np.finfo("float32").eps
     singular = np.array([[[1, 2.5 * eps, 1.5 * eps]], [[1e-9, 1e-15, 0]]], "float32")
@@ -617,3 +623,18 @@ def test_bad_arguments_are_one_clear_sentence():
         step_and_momentum(kernel, kernel, 2)
     with pytest.raises(ValueError, match=r"Received: kernel of shape \(1, 3, 2\)"):
         step_and_momentum(kernel[None], kernel[None], 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("kernel", lambda wrong, right: end_to_end_gradient(wrong, right, 2)),
+        ("gradient", lambda wrong, right: end_to_end_gradient(right, wrong, 2)),
+        ("kernel", lambda wrong, right: end_to_end_spectrum(wrong, 2)),
+        ("learning_rate", lambda wrong, right: end_to_end_step(right, right, wrong, 2)),
+        ("weight_decay", lambda wrong, right: end_to_end_step(right, right, 0.1, 2, wrong)),
+    ],
+)
+def test_the_argument_that_is_wrong_is_named(name, call):
+    with pytest.raises(ValueError, match=f"^`{name}` must be .* Received: {name}='two'"):
+        call("two", np.ones((3, 2)))
