@@ -159,9 +159,11 @@ class FactoredKernel(keras.layers.Layer):
     def _cast_kernel(self) -> Tensor:
         return ops.cast(self.kernel, self.compute_dtype)
 
-    def _first_regularizer(self) -> Callable[[Tensor], Tensor] | None:
+    def _first_regularizer(self) -> keras.regularizers.Regularizer | None:
         """The product's regularizer hangs on the first factor: counted once, as a stock one is."""
-        return self.factor_regularizer if self.kernel_regularizer is None else self._penalty
+        if self.kernel_regularizer is None:
+            return self.factor_regularizer
+        return _FirstFactorRegularizer(self._penalty)
 
     def _penalty(self, first_factor: Tensor) -> Tensor:
         if type(self.kernel_regularizer) is keras.regularizers.L2:  # needs no product
@@ -314,3 +316,13 @@ def _refuse_on_factors(**arguments: object) -> None:
                 f"`{name}` is not supported on factors: collapse() the layer and use the "
                 f"resulting stock layer. Received: {name}={value}"
             )
+
+
+class _FirstFactorRegularizer(keras.regularizers.Regularizer):
+    """A layer's penalty, as the instance of a regularizer that Keras 3.12 and 3.13 ask for."""
+
+    def __init__(self, penalty: Callable[[Tensor], Tensor]) -> None:
+        self.penalty = penalty
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.penalty(x)

@@ -17,11 +17,14 @@ from keras_overparam import (
     step_and_momentum,
 )
 from keras_overparam.end_to_end import (
+    _resolved,
+    _root_nearly_diagonal,
     polar_factors,
     precondition_by_polar,
     precondition_by_root,
     precondition_thin_by_polar,
     precondition_thin_by_root,
+    solve_root,
     thin_gradient,
     tracked_root,
     unit_step_norm,
@@ -147,6 +150,49 @@ def test_never_not_a_number(scale, shape, depth):
     assert np.all(np.isfinite(numpy(end_to_end_gradient(kernel, gradient, depth))))
 
 
+@pytest.mark.parametrize("scale", [1e-25, 1e15])
+@pytest.mark.parametrize("shape", [(6, 4), (5, 1)])
+@pytest.mark.parametrize("depth", [2, 3])
+def test_kernels_whose_squares_float32_cannot_hold(scale, shape, depth):
+    kernel, gradient = (a.astype("float32") for a in random_pair(shape, 3))
+    expected = scale ** (2 - 2 / depth) * by_singular_values(kernel, gradient, depth)
+    found = end_to_end_gradient(np.float32(scale) * kernel, gradient, depth)
+    assert np.linalg.norm(numpy(found) / np.abs(expected).max()) > 0.1
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("depth", "tolerance"), [(2, 5e-5), (3, 1e-4), (8, 1e-3)])
+def test_several_kernels_are_each_as_accurate_as_one(depth, tolerance):
+    kernels = [with_condition((60, 40), 10.0**c, seed=c) for c in (6, 1, 5)]
+    kernels = np.stack([scale * k for scale, k in zip((1, 1e-3, 10), kernels, strict=True)])
+    kernels, gradients = kernels.astype("float32"), random_pair((3, 60, 40), 1)[1].astype("float32")
+    found = numpy(end_to_end_gradient(kernels, gradients, depth))
+    for index in range(3):
+        expected = by_singular_values(kernels[index], gradients[index], depth)
+        assert relative_error(found[index], expected) < tolerance
+
+
+def test_only_the_smaller_side_is_decomposed_and_a_vector_not_at_all(monkeypatch):
+    sizes, eigh = [], keras.ops.linalg.eigh
+    monkeypatch.setattr(
+        keras.ops.linalg, "eigh", lambda matrix: (sizes.append(matrix.shape[-1]), eigh(matrix))[1]
+    )
+    cases = [
+        ((3, 8), 2, 3),
+        ((3, 8), 3, 3),
+        ((1, 8, 3), 3, 3),
+        ((5, 1), 3, None),
+        ((1, 4), 2, None),
+    ]
+    for shape, depth, side in cases:
+        sizes.clear()
+        kernel, gradient = random_pair(shape, 0)
+        found = numpy(end_to_end_gradient(kernel, gradient, depth))
+        flat = [a.reshape(shape[-2:]) for a in (found, kernel, gradient)]
+        assert relative_error(flat[0], by_singular_values(*flat[1:], depth)) < 1e-6
+        assert set(sizes) == ({side} if side else set())
+
+
 def test_zero_is_a_saddle_but_for_depth_one():
     gradient = np.ones((4, 3))
     zero = np.zeros((4, 3))
@@ -257,6 +303,65 @@ def test_a_tolerance_keeps_a_basis_that_is_less_accurate():
         assert np.array_equal(numpy(root.basis), numpy(basis)) == kept
         found = precondition_by_root(root, gradient)
         assert relative_error(found, by_singular_values(numpy(kernel), numpy(gradient), 2)) < error
+
+
+def near_diagonal(size, coupling, scale, seed):
+    """A positive definite matrix, diagonal but for a coupling of that size."""
+    rng = np.random.default_rng(seed)
+    off = np.triu(rng.normal(size=(size, size)), 1)
+    return scale * (np.diag(rng.uniform(1, 2, size)) + coupling * (off + off.T))
+
+
+def test_the_estimated_error_of_a_root_is_what_it_says_and_what_it_is():
+    exact = np.stack([near_diagonal(12, 0.003, scale, seed) for seed, scale in enumerate((0.1, 3))])
+    gram = exact @ exact
+    diagonal, coupling, errors = map(
+        numpy, _root_nearly_diagonal(keras.ops.convert_to_tensor(gram))
+    )
+    for index in range(2):
+        d = np.sqrt(np.diag(gram[index]))
+        sums, identity = np.add.outer(d, d), np.eye(12)
+        first = gram[index] * (1 - identity) / sums
+        rest = gram[index] - (np.diag(d) + first) @ (np.diag(d) + first)
+        ratio = np.linalg.norm(first / np.sqrt(np.outer(d, d)))
+        typical = np.sqrt(np.mean(d**2))
+        estimate = errors[index].item()
+        assert estimate == pytest.approx(ratio * np.linalg.norm(rest / sums) / typical, rel=1e-6)
+        found = np.diag(diagonal[index, 0]) + coupling[index]
+        true = np.linalg.norm(found - exact[index]) / typical
+        assert 0.02 < true / estimate < 2
+
+
+def test_a_root_of_what_is_far_from_diagonal_has_no_estimate():
+    matrix = near_diagonal(12, 0.2, 1, 0)
+    error = _root_nearly_diagonal(keras.ops.convert_to_tensor(matrix @ matrix))[2]
+    assert not np.isfinite(numpy(error)).any()
+
+
+def test_singular_values_below_twice_the_resolution_are_zero():
+    eps = np.finfo("float32").eps
+    singular = np.array([[[1, 2.5 * eps, 1.5 * eps]], [[1e-9, 1e-15, 0]]], "float32")
+    values, inverses = map(numpy, _resolved(keras.ops.convert_to_tensor(singular)))
+    np.testing.assert_array_equal(values > 0, [[[1, 1, 0]], [[1, 1, 0]]])
+    np.testing.assert_array_equal(values[values > 0], singular[values > 0])
+    np.testing.assert_allclose(inverses * singular, values > 0, rtol=1e-6)
+
+
+def test_a_root_is_solved_to_second_order_in_its_coupling():
+    kernel = keras.ops.convert_to_tensor(random_pair((6, 4), 0)[0])
+    root = tracked_root(kernel, keras.ops.eye(4, dtype="float64"))
+    couplings = np.geomspace(1e-3, 1e-2, 4)
+    errors = []
+    for coupling in couplings:
+        matrix = near_diagonal(4, coupling, 1, 0)
+        d = np.diag(matrix)
+        near = root._replace(
+            diagonal=keras.ops.convert_to_tensor(d[None]),
+            coupling=keras.ops.convert_to_tensor(matrix - np.diag(d)),
+        )
+        found = solve_root(near, keras.ops.eye(4, dtype="float64"))
+        errors.append(np.linalg.norm(numpy(found) - np.linalg.inv(matrix)))
+    assert np.polyfit(np.log(couplings), np.log(errors), 1)[0] == pytest.approx(3, abs=0.1)
 
 
 # Gradients of low rank ---------------------------------------------------------------------------
@@ -518,3 +623,18 @@ def test_bad_arguments_are_one_clear_sentence():
         step_and_momentum(kernel, kernel, 2)
     with pytest.raises(ValueError, match=r"Received: kernel of shape \(1, 3, 2\)"):
         step_and_momentum(kernel[None], kernel[None], 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("kernel", lambda wrong, right: end_to_end_gradient(wrong, right, 2)),
+        ("gradient", lambda wrong, right: end_to_end_gradient(right, wrong, 2)),
+        ("kernel", lambda wrong, right: end_to_end_spectrum(wrong, 2)),
+        ("learning_rate", lambda wrong, right: end_to_end_step(right, right, wrong, 2)),
+        ("weight_decay", lambda wrong, right: end_to_end_step(right, right, 0.1, 2, wrong)),
+    ],
+)
+def test_the_argument_that_is_wrong_is_named(name, call):
+    with pytest.raises(ValueError, match=f"^`{name}` must be .* Received: {name}='two'"):
+        call("two", np.ones((3, 2)))

@@ -113,6 +113,7 @@ def test_chain_product_is_the_product(sizes):
 
 def test_chain_product_takes_tensors_and_leading_axes():
     factors = [np.ones((5, 2, 3), "float32"), np.full((5, 3, 4), 0.5, "float32")]
+    assert chain_sizes(factors) == (2, 3, 4)
     product = chain_product([ops.convert_to_tensor(factor) for factor in factors])
     np.testing.assert_array_equal(ops.convert_to_numpy(product), np.full((5, 2, 4), 1.5))
 
@@ -188,6 +189,13 @@ def test_squared_norm_of_a_product_and_its_gradients(sizes):
         expected = 6 * before.T @ product @ after.T
         atol = rounding * abs(expected).max()
         np.testing.assert_allclose(gradient, expected, rtol=rounding, atol=atol)
+
+
+@pytest.mark.parametrize("sizes", [(6, 1, 6), (10, 10, 10), (7, 3), (100, 90, 2, 90)])
+def test_the_squared_norm_either_way(sizes):
+    factors = random_chain(sizes)
+    value = float(product_squared_norm(factors))
+    assert value == pytest.approx(np.sum(chain_product(factors) ** 2), rel=1e-6)
 
 
 def test_the_squared_norm_forms_the_product_only_where_that_is_cheaper():
@@ -336,3 +344,27 @@ def test_balancedness_gaps_of_several_chains():
     expected = [ops.convert_to_numpy(balancedness_gap(factors)) for factors in chains]
     np.testing.assert_allclose(gaps, np.reshape(expected, (2, 3)), rtol=1e-12)
     assert balancedness_gap(chains[0][:1]) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("kernel", lambda wrong, right: balanced_factors(wrong, 2)),
+        ("depth", lambda wrong, right: balanced_factors(right, wrong)),
+        ("kernel", lambda wrong, right: identity_factors(wrong, 2)),
+        ("depth", lambda wrong, right: identity_factors(right, wrong)),
+        ("kernel", lambda wrong, right: truncation_error(wrong, 1)),
+        ("relative", lambda wrong, right: truncation_error(right, 1, wrong)),
+        ("factors", lambda wrong, right: chain_product([right, np.full((2, 2), wrong)])),
+        ("factors", lambda wrong, right: balancedness_gap([right, wrong])),
+        ("factors", lambda wrong, right: chain_sizes(7)),
+    ],
+)
+def test_the_argument_that_is_wrong_is_named(name, call):
+    with pytest.raises(ValueError, match=f"^`{name}` must be [^N].* Received: {name}="):
+        call("two", np.ones((3, 2)))
+
+
+def test_what_is_no_matrix_does_not_chain():
+    with pytest.raises(ValueError, match=r"Received shapes: \[\(3, 2\), \(\)\]"):
+        chain_sizes([np.ones((3, 2)), "two"])
