@@ -178,10 +178,10 @@ def high_rates(_):
 
 
 def high_rates_of_others(_):
-    """Let the other networks start where they compute what is not finite."""
+    """Let the other networks start at a rate at which their logits overflow."""
     from plumbing import networks
 
-    networks.Settings = functools.partial(networks.Settings, start_scale=1e20)
+    networks.Settings = functools.partial(networks.Settings, learning_rate=1e38)
 
 
 def load_only(folder):
