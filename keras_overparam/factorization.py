@@ -81,8 +81,9 @@ def _listed(factors: Sequence[Matrix]) -> list[Matrix]:
 def _as_tensors(factors: Sequence[Tensor]) -> list[Tensor]:
     """Factors as tensors of one type, at least float32."""
     tensors = [real_tensor("factors", factor) for factor in _listed(factors)]
-    dtype = keras.backend.result_type(*(tensor.dtype for tensor in tensors))
-    return [ops.cast(tensor, dtype) for tensor in tensors]
+    # Not `keras.backend.result_type`, which takes float64 for float32 on JAX.
+    wide = any(keras.backend.standardize_dtype(t.dtype) == "float64" for t in tensors)
+    return [ops.cast(tensor, "float64" if wide else "float32") for tensor in tensors]
 
 
 def _chain(shapes: list[tuple[int, ...]]) -> bool:

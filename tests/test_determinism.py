@@ -27,9 +27,10 @@ from plumbing import tutorial_cnn
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = "import sys, test_determinism; test_determinism.leave_everything(sys.argv[1])"
-# What a record says of the clock. All else must be the same, among it the settings, the losses of
-# every step and the digest of a checkpoint, which holds all weights and the optimizer's state.
-CLOCK = ("time", "seconds", "milliseconds_per_step")
+# What a record says of the clock, and the check of that. All else must be the same, among it the
+# settings, the losses of every step and the digest of a checkpoint, which holds all weights and the
+# optimizer's state.
+CLOCK = ("time", "seconds", "milliseconds_per_step", "check")
 MODELS = gas_sensor.models
 
 

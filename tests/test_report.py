@@ -95,7 +95,9 @@ def test_every_experiment_says_how_it_was_run():
             assert all(str(report_runs.text(value)) in text for value in run.settings.values())
 
 
-def test_commands_name_scripts_and_options_that_exist():
+def test_commands_name_scripts_and_options_that_exist(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "mnist_cnn").mkdir(parents=True)
     commands = {words(code) for pre in PAGE.iter("pre") for code in pre}
     assert commands
     for command in commands:
@@ -242,5 +244,5 @@ def test_the_command_says_what_is_wrong(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match=r"report.py: error: The output folder .* cannot be"):
         script.main(["--output", str(tmp_path / "file" / "page.html")])
     monkeypatch.setattr(script, "ASSETS", tmp_path)
-    with pytest.raises(SystemExit, match=r"report.py: error: .*No such file.*mnist_cnn.json"):
+    with pytest.raises(SystemExit, match=r"report.py: error: .*No such file.*claims.json"):
         script.main(["--output", str(tmp_path / "page.html")])
