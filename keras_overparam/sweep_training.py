@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_overparam.checks import refusal
 from keras_overparam.compilation import compiled
 from keras_overparam.end_to_end import end_to_end_gradient
 from keras_overparam.factorization import chain_product, factor_gradients
@@ -159,6 +160,8 @@ def _joined(parts: Iterable[list[Array]]) -> list[Array]:
 
 def checked_devices(devices: Sequence[str]) -> list[str]:
     """A list of names of devices, if there are any and the backend has them all."""
+    if not isinstance(devices, (list, tuple)):
+        raise refusal("devices", "a list of names of devices", devices)
     missing = [name for name in devices if not _is_device(name)]
     if missing or not devices:
         raise ValueError(

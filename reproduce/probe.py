@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from keras_overparam import probe
 from keras_overparam.advice import STARTS, Tuned
-from plumbing import probe_results, records
+from plumbing import probe_figure, probe_results, records
 from plumbing.jobs import command
 from plumbing.options import (
     Distinct,
@@ -92,6 +92,7 @@ def run(name, options, output):
     horizon = options.horizon or problem.horizon
     folder = f"{re.sub(r'[^a-z0-9]+', '-', name.lower())}-{horizon}"
     record = records.Record(records.make_folder(output / folder))
+    record.mend()
     if record.outcome() and not options.again:
         return record
     record.keep([])
@@ -130,6 +131,8 @@ def main(arguments=None):
             made = {name: run(name, options, output) for name in options.problems}
         found = {name: record.outcome() for name, record in made.items()}
         print(probe_results.table(found))
+        probe_figure.draw(found, output / "probe.png")
+        print(f"\nFigure: {output / 'probe.png'}")
         if options.publish:
             ASSETS.mkdir(exist_ok=True)
             for record in made.values():

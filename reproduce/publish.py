@@ -25,6 +25,7 @@ from plumbing import (
     network_figures,
     network_results,
     networks,
+    probe_figure,
     probe_results,
     records,
     results,
@@ -292,6 +293,7 @@ def publish():
     figures.draw_objective(groups, ROOT / "assets" / "mnist_cnn.png")
     figures.draw_rates(rate_groups, ROOT / "assets" / "mnist_rates.png")
     network_figures.draw_networks(published_networks(), ROOT / "assets" / "other_networks.png")
+    probe_figure.draw(probe_results.load_all(PROBE), PROBE.with_suffix(".png"))
 
 
 def main(arguments=None):

@@ -38,6 +38,7 @@ import gas_sensor
 import mnist_cnn
 import mnist_rates
 import other_networks
+import probe
 import report
 from plumbing import gas_sensor_builder, records
 

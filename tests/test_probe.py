@@ -86,6 +86,7 @@ def test_a_problem_is_probed_run_in_full_and_not_again(tmp_path, monkeypatch, ca
     assert set(lines[1]["full"]["speed_ups"]) == {"2"}
     table = probe_results.table(probe_results.load_all(path.parent))
     assert table in capsys.readouterr().out
+    assert (tmp_path / "probe.png").stat().st_size > 10_000
     monkeypatch.setattr(script, "probe", None)  # what is on record is not run again
     script.main(arguments)
     assert table in capsys.readouterr().out

@@ -466,6 +466,8 @@ def test_layers(case, regularizer):
     if isinstance(plain, Exception):
         assert type(layer) is type(plain), layer
         return
+    if name == "Conv3D" and np.shape(inputs[0])[:1] == (0,):
+        return  # of no volumes, TensorFlow's convolution gives an array of the inputs' shape
     outputs = tried(layer, *inputs)
     if getattr(inputs[0], "dtype", None) == np.int32:  # which stock convolutions cannot take
         inputs = [ops.cast(array, "float32") for array in inputs]
@@ -786,7 +788,7 @@ NO_SWEEP = {
     "iterations": WRONG.filter(lambda value: not is_size(value) and np.ndim(value) == 0),
     "power": WRONG.filter(lambda value: not (is_number(value) and 2 <= value < 1e3)),
     "dtype": WRONG,
-    "devices": st.sampled_from([[], "cpu", ["cpu:99"], 3, [None]]),
+    "devices": st.sampled_from([[], "cpu", ["cpu:99"], 3, [None], {"cpu:0"}]),
     "loss": WRONG,
 }
 

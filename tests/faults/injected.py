@@ -20,6 +20,7 @@ from faults.processes import TRACEBACK, Run
 from faults.subjects import load_only, on_its_own
 
 KILLS_IN_A_ROW = 6  # after which a run is let to its end
+PAGE = 4096  # bytes, of a disk in memory
 ROOM = "1g"  # of a disk that is not full
 ARCHIVES = {
     "mnist": [
@@ -191,19 +192,20 @@ def _mount(*arguments):
 
 
 def used(folder):
-    """Bytes on a disk that a folder's files take."""
-    return sum(path.stat().st_blocks * 512 + 4096 for path in folder.rglob("*"))
+    """Pages of a disk that a folder's files take."""
+    return sum(-(-path.stat().st_size // PAGE) for path in folder.rglob("*") if path.is_file())
 
 
 def full_disk(lab):
-    """No room after a random share of what the run writes; then room, and the same command."""
+    """Room for a random share of what the run writes; then room for all, and the same command."""
     cell = Cell("disk")
     for trial in range(lab.trials):
         begun = half_done(lab)
         folder = lab.fresh(copy_of=lab.random.choice(begun) if trial % 2 and begun else None)
-        needed = max(used(lab.finished) - used(folder), 0)
-        size = used(folder) + int(lab.random.uniform(0, 1) * needed) + 4096
-        with disk(folder, size):
+        needed = max(used(lab.finished) - used(folder), 1)
+        filler = folder / "filler"  # a disk has a page at least
+        filler.write_bytes(bytes(PAGE))
+        with disk(folder, PAGE * (used(folder) + lab.random.randrange(needed))):
             before = recorded(folder)
             ended = lab.run(folder)
             cell.trials += 1
@@ -211,6 +213,7 @@ def full_disk(lab):
             if lost_lines(before, recorded(folder)):
                 cell.losses.append(f"lines of records are lost: {ended.errors[-500:]}")
             remount(folder, f"size={ROOM}")
+            filler.unlink()
             lab.check(cell, folder, lab.run(folder), what="with room again")
     yield cell
 

@@ -57,6 +57,14 @@ class Subject:
         module.main([*(self.arguments if arguments is None else arguments), *where])
 
 
+def few_trainings(_):
+    """Let a problem be probed and run in full at one depth, from few starts."""
+    import probe
+
+    probe.DEPTHS, probe.DIRECTIONS = (2,), 1
+    probe.probe = functools.partial(probe.probe, replicates=2)
+
+
 def few_images(_):
     """Make the digits so few that an epoch has four steps."""
     from plumbing import datasets
@@ -257,6 +265,16 @@ SUBJECTS = (
         ("--problems", "l4", "--depths", "2", "--iterations", "20", "--start-norm", "1e3", *ROWS),
         data="gas_sensor",
         why_not={"checkpoints": "runs take seconds to minutes and have no checkpoints"},
+    ),
+    Subject(
+        "probe.py",
+        ("--problems", "Linnerud, l2", "Linnerud, l4", "--horizon", "80"),
+        change=few_trainings,
+        why_not={
+            "checkpoints": "goes on after the last finished problem",
+            "divergence": "tries rates that diverge in any case",
+            "network": "loads data as `gas_sensor.py` and `mnist_cnn.py` do",
+        },
     ),
     Subject(
         "consequences.py",
