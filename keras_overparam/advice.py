@@ -151,8 +151,9 @@ def probe(
     parts of the data, at a grid of learning rates and scales of the start that is the same for all
     depths, then at a finer one around each depth's best. What is compared is each depth at its own
     best rate and start. Where gradients fade faster than those of a quadratic, the speed-up's trend
-    over the probe's iterations is extrapolated to the horizon; the uncertainty, of four cases in
-    five, is that over replicates (other examples, other starts) and half of the trend.
+    over the probe's iterations is extrapolated to the horizon; the uncertainty, meant for four
+    cases in five, is that over replicates (other examples, other starts) and half of the trend. On
+    the real problems of `reproduce/probe.py` two full runs in three lay inside: it is too narrow.
 
     Args:
         loss: what is trained: a number p ≥ 2 or a `LpLoss` for an lp regression, `"mse"`,
