@@ -32,7 +32,7 @@ CLASSIFICATIONS = (
     keras.losses.sparse_categorical_crossentropy,
     keras.losses.categorical_crossentropy,
 )
-STARTS = (0.01, 0.1, 1.0, 10.0)  # norms of the first kernel, times that of a Glorot kernel
+STARTS = (0.001, 0.01, 0.1, 1.0, 10.0)  # norms of the first kernel, times that of a Glorot kernel
 OCTAVES = (-8, 10)  # coarse rates, as powers of two times the inverse of the curvature at zero
 EXTENSION = 6  # octaves more, on the side where the best rate is the grid's last
 EXTENSIONS = 3  # how often at most
@@ -42,7 +42,10 @@ SOLVED = 1e-4  # share of the excess loss of the start below which a problem cou
 WORTHWHILE = 1.1  # a speed-up below is not worth a change
 QUADRATIC, LASTING = 0.5, 0.75  # plateaus at which a trend in the speed-up ends, and goes on
 DOUBT = 0.5  # share of the trend that is uncertain
-CONFIDENCE = 1.3  # standard deviations on either side of a speed-up: four cases of five
+# Standard deviations on either side for four cases of five: of a normal distribution, and of
+# Student's by degrees of freedom, 1 to 10; the last serves for more.
+NORMAL = 1.282
+STUDENT = (3.078, 1.886, 1.638, 1.533, 1.476, 1.440, 1.415, 1.397, 1.383, 1.372)
 
 
 class Reasons(NamedTuple):
@@ -151,9 +154,8 @@ def probe(
     parts of the data, at a grid of learning rates and scales of the start that is the same for all
     depths, then at a finer one around each depth's best. What is compared is each depth at its own
     best rate and start. Where gradients fade faster than those of a quadratic, the speed-up's trend
-    over the probe's iterations is extrapolated to the horizon; the uncertainty, meant for four
-    cases in five, is that over replicates (other examples, other starts) and half of the trend. On
-    the real problems of `reproduce/probe.py` two full runs in three lay inside: it is too narrow.
+    over the probe's iterations is extrapolated to the horizon; the uncertainty, of four cases in
+    five, is that over replicates (other examples, other starts) and half of the trend.
 
     Args:
         loss: what is trained: a number p ≥ 2 or a `LpLoss` for an lp regression, `"mse"`,
@@ -296,8 +298,11 @@ class Tuned:
             octaves = np.concatenate([first[0], second[0]])
             curves = np.concatenate([first[1], second[1]], axis=2)
         start, best = self._fastest(curves)
-        # Of starts, smaller ones than the smallest are next to zero: they are no better.
-        self.inside &= bool(0 < best < len(octaves) - 1 and start < max(1, len(self.kernels) - 1))
+        # At depth 1, starts smaller than the smallest are next to zero: they are no better.
+        known = len(self.kernels) == 1 or (
+            (depth == 1 or start > 0) and start < len(self.kernels) - 1
+        )
+        self.inside &= bool(0 < best < len(octaves) - 1 and known)
         near = octaves[best] + FINE
         fine = self._train(depth, near, self.kernels[[start]])
         # Shorter ways are walked best at other rates: every curve that was seen counts.
@@ -410,8 +415,13 @@ def _advice(found: list[Tuned], depths: list[int], horizon: int) -> Advice:
 
 
 def _interval(logs: Float64Array, more: float) -> SpeedUp:
-    """`SpeedUp` from logarithms by replicate, and another standard deviation."""
-    mean, width = np.mean(logs), CONFIDENCE * np.hypot(np.std(logs, ddof=1), more)
+    """`SpeedUp` from logarithms by replicate, and another standard deviation.
+
+    The interval is that of prediction: for another replicate, given the mean and spread of a few.
+    """
+    quantile = STUDENT[min(len(logs) - 1, len(STUDENT)) - 1]
+    spread = quantile * np.std(logs, ddof=1) * np.sqrt(1 + 1 / len(logs))
+    mean, width = np.mean(logs), np.hypot(spread, NORMAL * more)
     return SpeedUp(*(float(np.exp(value)) for value in (mean, mean - width, mean + width)))
 
 

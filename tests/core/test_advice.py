@@ -70,6 +70,17 @@ def test_the_speed_up_counts_iterations_to_the_higher_of_the_lowest_losses():
     assert tuned.speed_up(3) == pytest.approx(0.1, rel=0.05)
 
 
+@pytest.mark.parametrize("count", [2, 3, 11, 500])
+def test_the_interval_is_that_of_prediction(count):
+    """Four times in five it holds one more value of the same normal distribution."""
+    values = np.random.default_rng(0).normal(1, 0.5, size=(4000, count + 1))
+    ends = [advice._interval(row[:-1], 0.0) for row in values]
+    inside = [
+        low <= np.exp(row[-1]) <= high for row, (_, low, high) in zip(values, ends, strict=True)
+    ]
+    assert np.mean(inside) == pytest.approx(0.8 if count < 12 else 0.83, abs=0.02)
+
+
 def head(activation, **kwargs):
     model = keras.Sequential(
         [keras.Input((6,)), keras.layers.Dense(5, "relu"), keras.layers.Dense(3, activation)]

@@ -320,9 +320,15 @@ def test_each_part_is_on_its_device():
             assert str(tensor.device).lower().endswith(name)
 
 
-@pytest.mark.parametrize("devices", [[], ["cpu:0", "cpu:7"], ["cpu:0", "nonsense"], [None], "cpu"])
+@pytest.mark.parametrize("devices", [[], ["cpu:0", "cpu:7"], ["cpu:0", "nonsense"], [None]])
 def test_devices_that_are_not_there_are_refused(devices):
     with pytest.raises(ValueError, match=r"must be a list of devices that the backend has.*found:"):
+        sweep_linear_networks(X, Y, start_of(4, 1), "sgd", RATES, [1], devices=devices)
+
+
+@pytest.mark.parametrize("devices", ["cpu", 3])
+def test_devices_are_a_list(devices):
+    with pytest.raises(ValueError, match=f"must be a list of names of devices.*{devices}"):
         sweep_linear_networks(X, Y, start_of(4, 1), "sgd", RATES, [1], devices=devices)
 
 
