@@ -11,7 +11,6 @@ ten minutes on two CPU cores.
 
 import argparse
 from collections import defaultdict
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -159,7 +158,7 @@ def main(arguments=None):
     ]
     facts = {name: getattr(options, name) for name in ("depth", "gradient_rank", "steps", "every")}
     content = {"versions": records.versions(), "dataset": data.name, **facts, "rows": rows}
-    Path(options.output).write_text(records.to_json(content) + "\n")
+    records.write_json(options.output, content)
     for row in rows:
         print(row)
 

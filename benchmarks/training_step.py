@@ -31,7 +31,7 @@ from torch_training import LINEAR, OVERPARAM, Torch
 from tqdm.auto import tqdm
 from turns import ROOT, exponents, ratio_row, report, row, steady, take_turns
 
-from plumbing import benchmark_figure
+from plumbing import benchmark_figure, records
 from plumbing.options import positive
 
 PLAIN, FACTORED, STACKED = "Dense", "FactoredDense", "stacked Dense"
@@ -331,8 +331,9 @@ def main(arguments=None):
         jit=options.jit,
         base=options.base,
     )
-    content = json.loads(Path(options.output).read_text())
-    benchmark_figure.draw(content, Path(options.output).with_suffix(".png"))
+    benchmark_figure.draw(
+        records.read_json(options.output), Path(options.output).with_suffix(".png")
+    )
 
 
 if __name__ == "__main__":

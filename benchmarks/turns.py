@@ -85,7 +85,7 @@ def report(rows, output, **facts):
         shares = [f", {line[s]:.0%} {s.replace('_', ' ')}" for s in SHARES if s in line]
         print(f"{line['what']:64s} {numbers}{''.join(shares)}")
     content = {"device": records.device_name(), "versions": records.versions()}
-    Path(output).write_text(records.to_json(content | facts | {"rows": rows}) + "\n")
+    records.write_json(output, content | facts | {"rows": rows})
 
 
 def exponents(sizes, measured):

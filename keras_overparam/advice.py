@@ -32,7 +32,8 @@ CLASSIFICATIONS = (
     keras.losses.sparse_categorical_crossentropy,
     keras.losses.categorical_crossentropy,
 )
-STARTS = (0.001, 0.01, 0.1, 1.0, 10.0)  # norms of the first kernel, times that of a Glorot kernel
+# Norms of the first kernel, times that of a Glorot kernel.
+STARTS = (1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0)
 OCTAVES = (-8, 10)  # coarse rates, as powers of two times the inverse of the curvature at zero
 EXTENSION = 6  # octaves more, on the side where the best rate is the grid's last
 EXTENSIONS = 3  # how often at most

@@ -138,12 +138,13 @@ def _key(row):
 
 def write(rows, options):
     """Put the rows into the output file, in the place of earlier ones of theirs."""
-    earlier = json.loads(options.output.read_text())["rows"] if options.output.exists() else []
+    earlier = records.read_json(options.output)["rows"] if options.output.exists() else []
     new = {_key(row) for row in rows}
     order = [subject.name for subject in SUBJECTS]
     kept = [row for row in earlier if _key(row) not in new] + rows
     kept.sort(key=lambda row: (order.index(row["subject"]), list(FAULTS).index(row["fault"])))
-    text = records.to_indented_json(
+    records.write_json(
+        options.output,
         {
             "seed": options.seed,
             "kills": options.kills,
@@ -152,9 +153,9 @@ def write(rows, options):
             "versions": records.versions(),
             "why_not": {subject.name: subject.why_not for subject in SUBJECTS},
             "rows": kept,
-        }
+        },
+        indent=1,
     )
-    records.write_atomically(options.output, lambda path: path.write_text(text, "utf-8"))
 
 
 def main(arguments=None):

@@ -186,12 +186,23 @@ def test_damaged_json_is_named(tmp_path):
         records.read_json(tmp_path / "benchmark.json")
 
 
+def test_no_flipped_bit_changes_a_benchmark(tmp_path):
+    path, report = tmp_path / "benchmark.json", {"device": "x", "rows": [{"median": 1.5}, None]}
+    records.write_json(path, report)
+    for _, flipped in flips(path.read_bytes()):
+        path.write_bytes(flipped)
+        try:
+            assert records.read_json(path) == report
+        except ValueError as error:
+            assert "is damaged (" in str(error)
+
+
 def test_the_table_counts_trials_and_losses(tmp_path):
     row = {"subject": "a.py", "fault": "kill", "target": "", "trials": 7, "losses": [], "said": ""}
     lost = row | {"fault": "bit-flip", "target": "records", "losses": ["x"], "said": "a.py: error"}
     facts = {"device": "here", "seed": 0, "versions": {"tensorflow": "2", "keras": "3"}}
     facts["why_not"] = {"a.py": {"network": "needs none", "checkpoints": "has none"}}
-    (tmp_path / "matrix.json").write_text(json.dumps(facts | {"rows": [row, lost]}))
+    records.write_json(tmp_path / "matrix.json", facts | {"rows": [row, lost]})
     text = fault_table.fault_table(tmp_path / "matrix.json")
     assert "| `a.py` | 7 | — | — | — | 7, **1 lost** | — | — | — |" in text
     assert "14 trials, **1 losses**" in text

@@ -6,7 +6,7 @@ import re
 import pytest
 
 import publish
-from plumbing import benchmark_tables, network_results, networks, results
+from plumbing import benchmark_tables, network_results, networks, records, results
 
 TEXTS, _, GROUPS, RATE_GROUPS = publish.rendered()
 TEXT, README = TEXTS[publish.SUMMARY], TEXTS[publish.README]
@@ -100,7 +100,7 @@ def test_a_target_is_judged_by_the_row_that_keeps_it_least(tmp_path):
         {"what": f"ratio, case {case}", "median": median, "quartiles": [0.9, 1.2]}
         for case, median in (("a", 1.0), ("b", 1.1))
     ]
-    (tmp_path / "benchmark_some.json").write_text(json.dumps({"rows": rows}))
+    records.write_json(tmp_path / "benchmark_some.json", {"rows": rows})
     most = benchmark_tables.Target("it", "some", "ratio, .*", 1.05)
     assert most.measured(tmp_path)["what"] == "ratio, case b"
     assert not most.met(most.measured(tmp_path))

@@ -134,14 +134,27 @@ def unwritable(error, path=None):
     )
 
 
+def write_json(path, report, indent=None):
+    """Write a dictionary as a JSON file, with a digest of the rest as its last entry."""
+    report = _finite(report)
+    signed = report | {"check": _digest(to_json(report).encode())}
+    text = json.dumps(signed, allow_nan=False, ensure_ascii=False, indent=indent) + "\n"
+    write_atomically(path, lambda file: file.write_text(text, "utf-8"))
+
+
 def read_json(path):
-    """The content of a JSON file.
+    """The content of a JSON file: a list, or a dictionary that `write_json` wrote.
 
     Raises:
         ValueError: if it is damaged.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if isinstance(content, dict):
+            check = content.pop("check", None)
+            if check != _digest(to_json(content).encode()):
+                raise ValueError("it is not what was written")
+        return content
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}); restore it, or make it anew.") from error
 

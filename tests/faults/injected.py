@@ -283,12 +283,12 @@ def damaged(lab, fault):
         yield cell
     if lab.subject.data:
         yield from damaged_data(lab, fault)
-    if lab.subject.name == "report.py":
+    if lab.subject.name in ("publish.py", "report.py"):
         yield from damaged_assets(lab, fault)
 
 
 def damaged_assets(lab, fault):
-    """Figures and summaries that the report shows."""
+    """Figures and summaries that are read, or drawn anew."""
     cell = Cell(fault, "figures and summaries")
     for _ in range(lab.trials):
         folder = lab.fresh(copy_of=lab.finished)
