@@ -231,8 +231,8 @@ FIGURES = {
         "probe",
         "What the probe expected, and what the full run gave",
         "On l4 regressions of gases depth helps as was expected; on l2 regressions and "
-        "classifications it does not, and nothing else was expected. Too many circles lie outside "
-        "their bars: the intervals are too narrow.",
+        "classifications it does not, and nothing else was expected. Depth 1 gains more on "
+        "classifications than the probe foresees.",
         "For each problem a bar of the expected speed-up and a circle at that of the full run, on "
         "a log scale, in a panel for depth 2 and one for depth 3.",
         "python reproduce/publish.py",
