@@ -172,6 +172,23 @@ def test_several_kernels_are_each_as_accurate_as_one(depth, tolerance):
         assert relative_error(found[index], expected) < tolerance
 
 
+@pytest.mark.parametrize("depth", [2, 3, 5])
+@pytest.mark.parametrize("spoiled", [False, True])
+def test_kernels_do_not_depend_on_their_neighbours(depth, spoiled):
+    """Neither on neighbours of other scales nor on one that is not a number."""
+    scales = np.array([1e-25, 1.0, 1e15])[:, None, None]
+    shape = (12, 7)
+    kernels = scales * np.stack([with_condition(shape, 1e6, seed=seed) for seed in range(3)])
+    kernels, gradients = kernels.astype("float32"), random_pair((3, *shape), 1)[1].astype("float32")
+    if spoiled:
+        kernels[1, 0, 0] = np.nan
+    found = numpy(end_to_end_gradient(kernels, gradients, depth))
+    assert np.isfinite(found).all(axis=(1, 2)).tolist() == [True, not spoiled, True]
+    for index in (0, 2):
+        alone = numpy(end_to_end_gradient(kernels[index], gradients[index], depth))
+        np.testing.assert_allclose(found[index], alone, rtol=1e-4, atol=1e-5 * np.abs(alone).max())
+
+
 def test_only_the_smaller_side_is_decomposed_and_a_vector_not_at_all(monkeypatch):
     sizes, eigh = [], keras.ops.linalg.eigh
     monkeypatch.setattr(

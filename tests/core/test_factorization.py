@@ -126,7 +126,7 @@ def test_a_product_of_numpy_arrays_is_one_in_their_precision():
         assert product.dtype == np.longdouble
 
 
-@pytest.mark.parametrize("shapes", [[], [(2, 3), (2, 3)]])
+@pytest.mark.parametrize("shapes", [[], [(2, 3), (2, 3)], [(2, 2, 3), (3, 3, 2)]])
 def test_factors_that_do_not_chain_are_an_error(shapes):
     with pytest.raises(ValueError, match="columns of each match the rows of the next. Received"):
         chain_sizes([np.ones(shape) for shape in shapes])
