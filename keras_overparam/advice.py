@@ -300,10 +300,9 @@ class Tuned:
             curves = np.concatenate([first[1], second[1]], axis=2)
         start, best = self._fastest(curves)
         # At depth 1, starts smaller than the smallest are next to zero: they are no better.
-        known = len(self.kernels) == 1 or (
-            (depth == 1 or start > 0) and start < len(self.kernels) - 1
-        )
-        self.inside &= bool(0 < best < len(octaves) - 1 and known)
+        least, last = int(depth > 1), len(self.kernels) - 1
+        inner = last == 0 or least <= start < last
+        self.inside &= bool(0 < best < len(octaves) - 1 and inner)
         near = octaves[best] + FINE
         fine = self._train(depth, near, self.kernels[[start]])
         # Shorter ways are walked best at other rates: every curve that was seen counts.

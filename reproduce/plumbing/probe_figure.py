@@ -6,7 +6,7 @@ import numpy as np
 from plumbing import palette
 from plumbing.figures import STYLE, WIDTH, finish, plain_log_ticks
 from plumbing.probe_problems import PROBLEMS
-from plumbing.probe_results import full_speed_ups, within
+from plumbing.probe_results import full_speed_ups, label, within
 
 TITLE = (
     "Speed-up over depth 1, each depth at its best rate and start. Bars: expected by the probe, "
@@ -36,8 +36,7 @@ def draw(found, path):
         for depth, axis in zip(depths, axes[0], strict=True):
             _draw_depth(axis, depth, [found[name] for name in names])
         plain_log_ticks(axes[0, 0].xaxis)
-        labels = [name + " (tuned on)" * PROBLEMS[name].tuned_on for name in names]
-        axes[0, 0].set_yticks(range(len(names)), labels)
+        axes[0, 0].set_yticks(range(len(names)), map(label, names))
         axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
         finish(figure, path, TITLE)
 

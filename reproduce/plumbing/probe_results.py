@@ -19,6 +19,11 @@ def load_all(folder):
     return {name: found[name] for name in PROBLEMS if name in found}
 
 
+def label(name):
+    """A problem's name, and whether the probe was tuned on it."""
+    return name + " (tuned on)" * PROBLEMS[name].tuned_on
+
+
 def full_speed_ups(outcome):
     """Speed-up in the full run by depth, geometric means over starts."""
     return {1: 1.0} | {
@@ -84,7 +89,7 @@ def _problem_table(found, order):
         reasons = [f"{advice['reasons'][key]:.2g}" for key in ("plateau", "alignment")]
         rows.append(
             [
-                name + (" (tuned on)" if PROBLEMS[name].tuned_on else ""),
+                label(name),
                 *cells,
                 f"{advice['depth']}",
                 "yes" if holds(advice["depth"], outcome) else "**no**",

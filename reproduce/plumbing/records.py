@@ -136,9 +136,7 @@ def unwritable(error, path=None):
 
 def write_json(path, report, indent=None):
     """Write a dictionary as a JSON file, with a digest of the rest as its last entry."""
-    report = _finite(report)
-    signed = report | {"check": _digest(to_json(report).encode())}
-    text = json.dumps(signed, allow_nan=False, ensure_ascii=False, indent=indent) + "\n"
+    text = to_json(report | {"check": _digest(to_json(report).encode())}, indent) + "\n"
     write_atomically(path, lambda file: file.write_text(text, "utf-8"))
 
 
@@ -215,9 +213,9 @@ def now():
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def to_json(value):
+def to_json(value, indent=None):
     """JSON text of a value; numbers that JSON has no word for (NaN, infinities) become null."""
-    return json.dumps(_finite(value), allow_nan=False, ensure_ascii=False)
+    return json.dumps(_finite(value), allow_nan=False, ensure_ascii=False, indent=indent)
 
 
 def to_indented_json(value):
@@ -225,8 +223,7 @@ def to_indented_json(value):
 
     Floats have nine significant digits: the last ones differ between machines.
     """
-    value = _each_float(_finite(value), lambda number: float(f"{number:.9g}"))
-    return json.dumps(value, allow_nan=False, indent=1, ensure_ascii=False) + "\n"
+    return to_json(_each_float(value, lambda number: float(f"{number:.9g}")), indent=1) + "\n"
 
 
 def _finite(value):
