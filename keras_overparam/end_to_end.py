@@ -611,9 +611,15 @@ def _cond(predicate: Tensor, true: Callable[[], Result], false: Callable[[], Res
 
 
 def _eigenvectors(matrix: Tensor) -> Tensor:
-    """Of a symmetric matrix; of some other one if it is not finite, which TensorFlow refuses."""
+    """Of a symmetric matrix; of some other one if it is not finite, which TensorFlow refuses.
+
+    Rounding leaves TensorFlow's vectors less orthogonal the more there are: 1e-5 in float32 for a
+    hundred. One step of Newton's method for the polar factor, `V ← V + V (I − VᵀV) / 2`, mends it.
+    """
     finite = ops.all(ops.isfinite(matrix), axis=(-2, -1), keepdims=True)
-    return ops.linalg.eigh(ops.where(finite, matrix, 0))[1]
+    vectors = ops.linalg.eigh(ops.where(finite, matrix, 0))[1]
+    missing = ops.eye(matrix.shape[-1], dtype=vectors.dtype) - _gram(vectors)
+    return vectors + ops.matmul(vectors, missing) / 2
 
 
 def _transpose(matrix: Tensor) -> Tensor:
