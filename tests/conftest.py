@@ -1,4 +1,4 @@
-"""Fixtures of several test files, and the core's tests elsewhere: on other backends, held to AVX2."""
+"""Fixtures of several test files, and the core's tests on other backends and held to AVX2."""
 
 import importlib.util
 import os
