@@ -3,8 +3,8 @@
     .venv/bin/python tests/older_processor.py avx2 tests/core/test_end_to_end.py
 
 runs pytest with the given arguments. Sums are rounded in another order there, so that results
-differ in their last digits, and what is ill-conditioned differs in more. (TensorFlow's own kernels
-are compiled for any processor with AVX, and JAX's matrix products cannot be held.)
+differ in their last digits, and what is ill-conditioned differs in more. Not held are TensorFlow's
+Eigen, which is compiled for any processor with AVX, and JAX's matrix products.
 """
 
 import os
