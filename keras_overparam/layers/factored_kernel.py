@@ -98,11 +98,14 @@ class FactoredKernel(keras.layers.Layer):
         outputs = math.prod(self._kernel_shape) // inputs
         sizes = hidden_widths(inputs, outputs, self.depth, self.width)
 
-        def sample(_: Sizes, dtype: str | None = None) -> Tensor:
-            return self.as_matrix(initializer(self._kernel_shape, dtype=dtype))
+        def sample(dtype: str | None) -> Tensor:
+            return initializer(self._kernel_shape, dtype=dtype)
 
         each = getattr(self, "kernel_initializer", initializer)
-        initializers = factor_initializers(self.factorization, each, sizes, sample)
+        owner = f"the {type(self).__name__} {self.name!r}"
+        initializers = factor_initializers(
+            self.factorization, each, sizes, sample, self.as_matrix, owner
+        )
         # No autocast: the product is multiplied in full precision and rounded once.
         self._factors = [
             super(FactoredKernel, self).add_weight(
