@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ON_PYTORCH = ["layers", "factored_layers", "starts", "conversion", "optimizers"]
+ON_PYTORCH = ["layers", "factored_layers", "starts", "drop_in", "conversion", "optimizers"]
 OTHERS = {
     "jax": ["tests/core"],
     "torch": [f"tests/core/test_{part}.py" for part in ON_PYTORCH],
