@@ -11,7 +11,10 @@ import older_processor
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ON_PYTORCH = ["layers", "factored_layers", "conversion", "conversion_state", "optimizers"]
+ON_PYTORCH = [
+    *("layers", "factored_layers", "starts", "drop_in"),
+    *("conversion", "conversion_state", "optimizers"),
+]
 OTHERS = {
     "jax": ["tests/core"],
     "torch": [f"tests/core/test_{part}.py" for part in ON_PYTORCH],
