@@ -96,18 +96,18 @@ def test_kernels_trained_by_end_to_end_are_shown():
 
 def test_kernels_of_several_axes_are_shown_as_the_matrices_that_they_are():
     inputs = keras.Input((6, 4))
-    x = layers.MultiHeadAttention(2, 3, name="attention")(inputs, inputs)
+    x = layers.MultiHeadAttention(2, 3, name="mha")(inputs, inputs)
     x = layers.Conv1D(1, 6, name="conv")(layers.Attention(use_scale=True)([x, x]))
     model = keras.Model(inputs, x)
     model.compile(EndToEnd(0.01, depth=2, kernels=kernels_of(model)), "mse")
     monitor = FactorMonitor(None, 1)
-    query, conv = (numpy(model.get_layer(n).weights[0]) for n in ("attention", "conv"))
+    query, conv = (numpy(model.get_layer(n).weights[0]) for n in ("mha", "conv"))
     model.fit(np.ones((8, 6, 4)), np.ones((8, 1, 1)), verbose=0, callbacks=[monitor])
     found = monitor.history[0]["layers"]
-    assert set(found) == {
-        f"attention.{n}" for n in ("query", "key", "value", "attention_output")
-    } | {"conv"}
-    for name, matrix in (("attention.query", query.reshape(4, 6)), ("conv", conv.reshape(24, 1))):
+    assert set(found) == {f"mha.{n}" for n in ("query", "key", "value", "attention_output")} | {
+        "conv"
+    }
+    for name, matrix in (("mha.query", query.reshape(4, 6)), ("conv", conv.reshape(24, 1))):
         singular = np.linalg.svd(matrix, compute_uv=False)
         np.testing.assert_allclose(found[name]["singular_values"], singular, rtol=1e-5)
     assert "one_output/adaptive_step" in found["conv"]
@@ -122,7 +122,7 @@ def test_kernels_of_one_of_several_optimizers_are_shown(scaled):
     model = keras.Sequential([keras.Input((6,)), *dense])
     rule = EndToEnd(0.01, depth={"head": 3}, gradient_accumulation_steps=2)
     others = keras.optimizers.SGD(0.01, gradient_accumulation_steps=2)
-    several = keras.optimizers.OptimizerMap(others, {"head/.*": rule})
+    several = keras.optimizers.OptimizerMap(others, {".*head/.*": rule})
     several = keras.optimizers.MultiOptimizer(several)
     model.compile(keras.optimizers.LossScaleOptimizer(several, 8.0) if scaled else several, "mse")
     history = fit(model, FactorMonitor(None, 1), epochs=1)
@@ -162,9 +162,10 @@ def test_steps_count_on_through_several_fits_and_after_a_restart():
     assert [found["step"] for found in history] == [20, 24]
 
 
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras has none there")
 @pytest.mark.parametrize(
     ("batches", "steps", "updates"),
-    [(8, [0, 8, 12, 16], [4, 4, 4, 0]), (10, [0, 8, 14, 20], [4, 2, 4, 0])],
+    [(8, [0, 8, 12, 16], [4, 4, 4, 0]), (10, [0, 8, 14, 18, 20], [4, 2, 4, 2, 0])],
 )
 def test_several_steps_in_one_execution(batches, steps, updates):
     """The last execution of an epoch may be of fewer, of which Keras does not tell."""
@@ -197,9 +198,9 @@ def test_accumulated_gradients_are_one_step(update_freq):
 
 
 def test_steps_that_a_loss_scale_skips_are_none():
-    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.01), 2.0**127)
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(1e-4), 2.0**127)
     model = deep_model(optimizer=optimizer)
-    history = fit(model, FactorMonitor(None, 1), epochs=2)
+    history = fit(model, FactorMonitor(None, 1), epochs=2, y=100 * Y)
     taken = int(optimizer.inner_optimizer.iterations)
     assert 0 < taken < 16
     assert [found["step"] for found in history] == [*range(taken + 1)]
