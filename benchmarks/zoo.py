@@ -17,11 +17,10 @@ import tempfile
 import warnings
 from pathlib import Path
 
-from turns import ROOT
-
 import keras
 import numpy as np
 import zoo_models
+from turns import ROOT
 
 from keras_overparam import collapse, overparameterize
 from plumbing import records

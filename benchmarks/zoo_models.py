@@ -134,7 +134,8 @@ BACKBONES = {
         "stackwise_depth": [1, 2],
         "stackwise_strides": [1, 2],
         "stackwise_num_filters": [8, 16],
-        "block_type": "dark",
+        "block_type": "dark_block",
+        "stage_type": "csp",
     }
     | SHAPE,
     "DeiT": PATCHES | {"intermediate_dim": 24} | SHAPE,
