@@ -4,7 +4,7 @@
     python benchmarks/zoo.py --models ResNet50 BertBackbone --output /tmp/zoo.json
 
 Each model is made with random weights, overparameterized, collapsed, saved, loaded and trained for
-two steps, in a process of its own. What is found about one is kept in runs/zoo/, and is not found
+two steps, in another process. What is found about one is kept in runs/zoo/, and is not found
 again unless the package or a version changes. KerasHub's are left out where it is not installed.
 Takes about an hour on two CPU cores.
 """
@@ -14,6 +14,7 @@ import hashlib
 import subprocess
 import sys
 import tempfile
+import traceback
 import warnings
 from pathlib import Path
 
@@ -30,6 +31,7 @@ BATCH = 2
 SEED = 0
 LEARNING_RATE = 1e-4
 STEPS = 2
+TOGETHER = {"Keras": 1, "KerasHub": 12}  # models that share a process: large ones have their own
 WORDS = 40  # of the vocabularies of `zoo_models`
 
 
@@ -92,15 +94,31 @@ def kernels(model):
 
 
 def saved_and_loaded(model, inputs, expected):
-    """Difference of a model's outputs after saving and loading, or the sentence why it cannot be."""
+    """Difference of a model's outputs after saving and loading, or why there is none."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         try:
             model.save(path)
         except ValueError as error:
-            return {"not_saved": str(error)}
+            return {"not_saved": sentence(error, model)}
         loaded = keras.models.load_model(path)
     return {"difference_loaded": difference(outputs(loaded, inputs), expected)}
+
+
+def sentence(error, model):
+    """A refusal's text, which names a layer; another error goes on."""
+    text = str(error)
+    if not any(repr(layer.name) in text for layer in model._flatten_layers()):
+        raise error
+    return text
+
+
+def saved_unconverted(model, inputs, expected):
+    """The same of the original, of which Keras may fail in any way."""
+    try:
+        return saved_and_loaded(model, inputs, expected)
+    except Exception as error:
+        return {"not_saved": f"{type(error).__name__}: {error}"}
 
 
 def trained(model, inputs, expected):
@@ -115,33 +133,52 @@ def trained(model, inputs, expected):
     return [float(step["loss"]) for step in steps]
 
 
+def converted(model, depth):
+    """A model overparameterized and collapsed again, and the warnings on the way."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        deep = overparameterize(model, depth)
+        flat = collapse(deep)
+    return deep, flat, sorted({str(w.message) for w in caught if w.category is UserWarning})
+
+
 def examined(entry, depth):
     """What is found about one model."""
+    keras.utils.clear_session()
     keras.utils.set_random_seed(SEED)
     model = lively(entry.make())
     inputs = random_inputs(model, entry.length)
     expected = outputs(model, inputs)
-    found = {"model": entry.name, "library": entry.library, "parameters": model.count_params()}
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        try:
-            deep = overparameterize(model, depth)
-        except ValueError as error:
-            return found | {"refused": str(error)}
-        flat = collapse(deep)
-    found["warnings"] = sorted({str(w.message) for w in caught if w.category is UserWarning})
-    found["class_kept"] = type(deep) is type(model)
-    (number, size), (left, size_left) = kernels(model), kernels(deep)
-    found |= {"kernels": int(number), "kernels_factored": int(number - left)}
-    found |= {"share_of_kernels": float(1 - size_left / size)}
-    found["parameters_deep"] = deep.count_params()
+    found = {"parameters": model.count_params()}
+    try:
+        deep, flat, found["warnings"] = converted(model, depth)
+    except ValueError as error:
+        found["refused"] = sentence(error, model)
+        return found | {"original": saved_unconverted(model, inputs, expected)}
+    found |= compared(model, deep, flat, inputs, expected)
+    del flat  # the largest models leave no room for another one
     deep_outputs = outputs(deep, inputs)
-    found["difference_overparameterized"] = difference(deep_outputs, expected)
-    found["difference_collapsed"] = difference(outputs(flat, inputs), expected)
-    found["original_unchanged"] = difference(outputs(model, inputs), expected) == 0
-    del model, flat  # the largest models leave no room for another one
     found |= saved_and_loaded(deep, inputs, deep_outputs)
+    if found.get("difference_loaded") != 0:
+        found["original"] = saved_unconverted(model, inputs, expected)
+    del model
     return found | {"losses": trained(deep, inputs, deep_outputs)}
+
+
+def compared(model, deep, flat, inputs, expected):
+    """What a model's conversions are beside it."""
+    (number, size), (left, size_left) = kernels(model), kernels(deep)
+    return {
+        "class_kept": type(deep) is type(model),
+        "kernels": int(number),
+        "kernels_factored": int(number - left),
+        "share_of_kernels": float(1 - size_left / size),
+        "parameters_deep": deep.count_params(),
+        "parameters_collapsed": flat.count_params(),
+        "difference_overparameterized": difference(outputs(deep, inputs), expected),
+        "difference_collapsed": difference(outputs(flat, inputs), expected),
+        "original_unchanged": difference(outputs(model, inputs), expected) == 0,
+    }
 
 
 # All of them --------------------------------------------------------------------------------------
@@ -150,50 +187,64 @@ def examined(entry, depth):
 def circumstances(depth):
     """What a finding depends on: versions, the number of factors, and a digest of the package."""
     digest = hashlib.sha256()
-    for path in (*sorted((ROOT / "keras_overparam").rglob("*.py")), *sorted(zoo_files())):
-        digest.update(path.read_bytes())
+    for folder, pattern in (("keras_overparam", "*.py"), ("benchmarks", "zoo*.py")):
+        for path in sorted((ROOT / folder).rglob(pattern)):
+            digest.update(path.read_bytes())
     return {"versions": records.versions(), "depth": depth, "code": digest.hexdigest()[:16]}
 
 
-def zoo_files():
-    """The files of this benchmark."""
-    return Path(__file__).parent.glob("zoo*.py")
+def examine(names, options):
+    """Leave what is found about each model in the folder of what was found."""
+    now = circumstances(options.depth)
+    for name in names:
+        entry = zoo_models.entries()[name]
+        found = {"model": name, "library": entry.library}
+        try:
+            found |= examined(entry, options.depth)
+        except Exception as error:  # a finding too
+            traceback.print_exc()
+            found["failed"] = f"{type(error).__name__}: {error}"
+        path = Path(options.runs) / f"{name}.json"
+        records.write_json(path, {"circumstances": now, "found": found})
 
 
-def in_its_own_process(name, path, options):
-    """What another process finds about a model; how it ended, if it did not finish."""
-    command = [sys.executable, __file__, "--one", name, "--output", path]
-    command += ["--depth", str(options.depth)]
-    found = {"model": name, "library": zoo_models.entries()[name].library}
-    try:
-        run = subprocess.run(command, capture_output=True, text=True, timeout=options.limit)
-    except subprocess.TimeoutExpired:
-        return found | {"failed": f"It took longer than {options.limit} s."}
-    if run.returncode:
-        last = (run.stderr.strip() or "nothing was said").splitlines()[-1]
-        return found | {"failed": f"The process ended with {run.returncode}: {last}"}
-    return records.read_json(path)["found"]
-
-
-def known(path, now):
-    """What was found before in the same circumstances, or None."""
+def known(name, options, now):
+    """What was found about a model in the same circumstances, or None."""
+    path = Path(options.runs) / f"{name}.json"
     if not path.exists():
         return None
     content = records.read_json(path)
     return content["found"] if content["circumstances"] == now else None
 
 
+def in_another_process(names, options):
+    """Let another process find out about some models; how it ended."""
+    command = [sys.executable, __file__, "--worker", "--models", *names]
+    command += ["--depth", str(options.depth), "--runs", str(options.runs)]
+    try:
+        run = subprocess.run(command, timeout=options.limit * len(names))
+    except subprocess.TimeoutExpired:
+        return f"It took longer than {options.limit} s."
+    return f"Its process ended with {run.returncode}."
+
+
 def find_all(names, options):
-    """Findings about the named models, the known ones from the folder of what was found."""
-    folder = records.make_folder(options.runs)
+    """Findings about the named models, of which the known ones are not found again."""
+    records.make_folder(options.runs)
     now = circumstances(options.depth)
+    unknown = [name for name in names if known(name, options, now) is None]
+    ended = {}  # by the model that a process was at when it ended
+    while unknown:
+        first = zoo_models.entries()[unknown[0]].library
+        several = [n for n in unknown if zoo_models.entries()[n].library == first]
+        how = in_another_process(several[: TOGETHER[first]], options)
+        left = [name for name in unknown if known(name, options, now) is None]
+        if left[:1] == unknown[:1]:
+            ended[left.pop(0)] = how
+        unknown = left
     for name in names:
-        path = folder / f"{name}.json"
-        found = known(path, now)
-        if found is None:
-            found = in_its_own_process(name, path, options)
-        print(f"{name:30s} {in_words(found)}", flush=True)
-        yield found
+        found = {"model": name, "library": zoo_models.entries()[name].library}
+        yield known(name, options, now) or found | {"failed": ended[name]}
 
 
 def in_words(found):
@@ -217,21 +268,22 @@ def parse(arguments=None):
     parser.add_argument("--limit", type=positive(int), default=3600, help="seconds for a model")
     parser.add_argument("--runs", default=ROOT / "runs" / "zoo", help="folder of what was found")
     parser.add_argument("--output", type=Path, default=ROOT / "assets" / "zoo.json")
-    parser.add_argument("--one", choices=zoo_models.entries(), help=argparse.SUPPRESS)
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
 def main(arguments=None):
-    """Examine one model, or all in turn, and leave what was found as JSON."""
+    """Find out about all models, and leave it as JSON."""
     options = parse(arguments)
-    now = circumstances(options.depth)
-    if options.one:
-        found = examined(zoo_models.entries()[options.one], options.depth)
-        records.write_json(options.output, {"circumstances": now, "found": found})
+    names = list(options.models or zoo_models.entries())
+    if options.worker:
+        examine(names, options)
         return
-    names = options.models or zoo_models.entries()
     found = list(find_all(names, options))
-    records.write_json(options.output, now | {"device": records.device_name(), "models": found})
+    for each in found:
+        print(f"{each['model']:24s} {in_words(each)}")
+    report = circumstances(options.depth) | {"device": records.device_name(), "models": found}
+    records.write_json(options.output, report)
     failed = [each["model"] for each in found if "failed" in each]
     if failed:
         sys.exit(f"zoo.py: error: neither converted nor refused: {', '.join(failed)}.")

@@ -52,7 +52,7 @@ def _applications():
             yield Entry(name, "Keras", make)
 
 
-# Arguments of the backbones, as small as they allow ------------------------------------------------
+# Arguments of the backbones, as small as they allow ----------------------------------------------
 
 SHAPE = {"image_shape": (IMAGE, IMAGE, 3)}
 WORDS = {"vocabulary_size": 40, "num_layers": 2, "hidden_dim": 16, "intermediate_dim": 24}

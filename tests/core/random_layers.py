@@ -227,11 +227,11 @@ MERGING = [
 # First layers -------------------------------------------------------------------------------------
 
 AUGMENTATIONS = (
-    "AutoContrast Equalization RandomColorDegeneration:factor RandomColorJitter RandomElasticTransform "
-    "RandomBrightness:factor RandomContrast:factor RandomErasing RandomFlip RandomGaussianBlur "
-    "RandomGrayscale RandomHue:factor RandomInvert RandomPerspective RandomPosterization:factor=4 "
-    "RandomRotation:factor RandomSaturation:factor RandomSharpness:factor RandomShear "
-    "RandomTranslation:height_factor,width_factor RandomZoom:height_factor Solarization MixUp "
+    "AutoContrast Equalization RandomColorDegeneration:factor RandomColorJitter "
+    "RandomElasticTransform RandomBrightness:factor RandomContrast:factor RandomErasing RandomFlip "
+    "RandomGaussianBlur RandomGrayscale RandomHue:factor RandomInvert RandomPerspective "
+    "RandomPosterization:factor=4 RandomRotation:factor RandomSaturation:factor RandomSharpness:factor "
+    "RandomShear RandomTranslation:height_factor,width_factor RandomZoom:height_factor Solarization MixUp "
     "CutMix RandAugment AugMix"
 )
 

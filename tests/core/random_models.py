@@ -361,7 +361,7 @@ def policy(name):
 
 
 def lively(model, seed):
-    """The model with random values in place of those that are all equal, as offsets and scales are."""
+    """The model with random values in place of offsets and scales that are all equal."""
     rng = np.random.default_rng(seed)
     for weight in model.weights:
         values = ops.convert_to_numpy(weight)
@@ -422,7 +422,7 @@ def drawn_case(draw):
         layer.trainable = draw(st.integers(0, 5)) > 0
     rng = np.random.default_rng(seed)
     values = [KINDS[kind].values(rng, (BATCH, *shape)) for kind, shape in drawn]
-    named = {f"{kind}_{index}": v for index, ((kind, _), v) in enumerate(zip(drawn, values))}
+    named = {f"{kind}_{index}": values[index] for index, (kind, _) in enumerate(drawn)}
     return Case(
         lively(model, seed), named if len(values) > 1 else values[0], draw(st.integers(1, 3))
     )

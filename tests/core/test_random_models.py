@@ -49,7 +49,7 @@ def bounds(model, inputs, expected):
         for variable, value in zip(model.weights, before, strict=True):
             if value.dtype.kind == "f":
                 variable.assign(value * (1 + RELATIVE * rng.normal(size=value.shape)))
-        moves = [max(m, d) for m, d in zip(moves, distances(outputs(model, inputs), expected))]
+        moves = list(map(max, moves, distances(outputs(model, inputs), expected)))
     for variable, value in zip(model.weights, before, strict=True):
         variable.assign(value)
     coarsest = max(EPSILON.get(name, 0.0) for name in policies(model))
