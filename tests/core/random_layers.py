@@ -228,10 +228,11 @@ MERGING = [
 
 AUGMENTATIONS = (
     "AutoContrast Equalization RandomColorDegeneration:factor RandomColorJitter "
-    "RandomElasticTransform RandomBrightness:factor RandomContrast:factor RandomErasing RandomFlip "
-    "RandomGaussianBlur RandomGrayscale RandomHue:factor RandomInvert RandomPerspective "
-    "RandomPosterization:factor=4 RandomRotation:factor RandomSaturation:factor RandomSharpness:factor "
-    "RandomShear RandomTranslation:height_factor,width_factor RandomZoom:height_factor Solarization MixUp "
+    "RandomElasticTransform RandomBrightness:factor RandomContrast:factor RandomErasing "
+    "RandomFlip RandomGaussianBlur RandomGrayscale RandomHue:factor RandomInvert "
+    "RandomPerspective RandomPosterization:factor=4 RandomRotation:factor "
+    "RandomSaturation:factor RandomSharpness:factor RandomShear "
+    "RandomTranslation:height_factor,width_factor RandomZoom:height_factor Solarization MixUp "
     "CutMix RandAugment AugMix"
 )
 
