@@ -5,6 +5,7 @@ Each entry makes a model with random weights. Nothing is downloaded.
 
 import dataclasses
 import functools
+import importlib.util
 from collections.abc import Callable
 
 import keras
@@ -32,8 +33,8 @@ class Entry:
 
 
 def entries():
-    """All models, by name."""
-    found = [*_applications(), *_hub_models()]
+    """All models whose library is installed, by name."""
+    found = [*_applications(), *(_hub_models() if importlib.util.find_spec("keras_hub") else ())]
     return {entry.name: entry for entry in found}
 
 
