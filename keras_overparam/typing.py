@@ -7,8 +7,12 @@ backend is in use. What is a tensor is therefore named, not checked.
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
+import keras
 import numpy as np
 import numpy.typing as npt
+
+Layer: TypeAlias = keras.layers.Layer
+Pair: TypeAlias = tuple[Layer, Layer]  # a layer, and its copy or conversion
 
 # Of Keras's backend. Functions that take one take what `keras.ops` do: variables and arrays too.
 Tensor: TypeAlias = Any

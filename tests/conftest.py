@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ON_PYTORCH = ["layers", "factored_layers", "conversion", "optimizers"]
+ON_PYTORCH = ["layers", "factored_layers", "conversion", "conversion_state", "optimizers"]
 OTHERS = {
     "jax": ["tests/core"],
     "torch": [f"tests/core/test_{part}.py" for part in ON_PYTORCH],

@@ -1,0 +1,282 @@
+"""`overparameterize` and `collapse`: which layers are converted, and what of it is checked."""
+
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias, TypeVar
+
+import keras
+
+from keras_overparam.checks import positive_integer, refusal, regular_expression
+from keras_overparam.conversion.comparing import Comparison, compare, different_layers
+from keras_overparam.conversion.copying import Copier
+from keras_overparam.conversion.kernels import (
+    CANCELLING_ABOVE,
+    FACTORED,
+    cancellation,
+    carry_trainable,
+    collapsed_layer,
+    factored_layer,
+    lost_to_width,
+    projections,
+    with_kernels,
+)
+from keras_overparam.factorization import chain_sizes
+from keras_overparam.layers import FactoredKernel, FactoredMultiHeadAttention
+from keras_overparam.layers.holding import all_layers
+from keras_overparam.typing import Layer, Pair, Tensor, Width
+
+Choice: TypeAlias = type[Layer] | str | Callable[[Layer], bool]
+Report: TypeAlias = Callable[[str], object]
+# A model keeps its class. A layer alone changes it, which types could say only if Keras had any.
+Model = TypeVar("Model", bound=Layer)
+
+
+def overparameterize(
+    model: Model,
+    depth: int = 2,
+    width: Width = None,
+    layers: Choice | Sequence[Choice] | None = None,
+    factorization: Literal["balanced", "identity"] = "balanced",
+    report: Report | None = None,
+    inputs: Tensor = None,
+) -> Model:
+    """A new model that computes the same, with factored kernels in the chosen layers.
+
+    Trained kernels are split into balanced factors, so that gradient descent on the new model
+    starts where the end-to-end update rule holds. Names, weights, shared and frozen layers are
+    kept; the given model is not touched. The new model is not compiled.
+
+    Functional and sequential models are rebuilt layer by layer, models within models too. A
+    subclassed model or layer is rebuilt from its configuration, and the layers that it holds in its
+    attributes are replaced. All that layers keep is carried over as saving and loading would do it:
+    variables, what is made of them on loading (`Normalization`'s mean), vocabularies and other
+    assets, and the states of random generators. LoRA's weights are merged into the kernel.
+
+    Both models are then called, and a difference of their outputs beyond rounding is an error.
+
+    Args:
+        model: a built `keras.Model` or layer.
+        depth: number of factors, N ≥ 1, of each chosen layer.
+        width: sizes between the factors: None for as wide as no kernel needs more, an integer, or
+            one integer for each hidden layer. Kernels of higher rank are truncated, with a warning.
+        layers: which layers: None for all `Dense`, `EinsumDense`, `Conv1D`, `Conv2D`, `Conv3D`,
+            `DepthwiseConv2D` and `MultiHeadAttention`; a class of layers; a regular expression that
+            is looked for in the layer's name; a function from a layer to a boolean; or a list of
+            such, any of which may choose. Only layers of these classes (not of classes derived from
+            them) are chosen.
+        factorization: "balanced" or "identity", see `FactoredLinear`.
+        report: a function that takes a text, such as `print`: it is given a table of the layers and
+            the largest difference of the outputs.
+        inputs: what the models are called with to compare them: an array or tensor, or a list or
+            dictionary of such. None makes up random inputs of the shapes and types that the model
+            was built for; where it cannot be called with those, a warning says so.
+
+    Returns:
+        A new, built model of the same kind.
+
+    Raises:
+        ValueError: for arguments out of range, or if the model is not built, no layer is chosen, a
+            layer cannot be rebuilt or factored, or the outputs differ; the message names the layer,
+            its class, the reason and what to do.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from keras_overparam import collapse, overparameterize
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="head")])
+    >>> deep = overparameterize(model, depth=3)
+    >>> [tuple(factor.shape) for factor in deep.get_layer("head").factors]
+    [(8, 4), (4, 4), (4, 4)]
+    >>> x = np.ones((2, 8), "float32")
+    >>> (
+    ...     np.allclose(model(x), deep(x), atol=1e-5),
+    ...     np.allclose(model(x), collapse(deep)(x), atol=1e-5),
+    ... )
+    (True, True)
+
+    Reference:
+        Arora, Cohen & Hazan, "On the Optimization of Deep Networks: Implicit Acceleration by
+        Overparameterization", ICML 2018, Sections 3 and 8.
+    """
+    positive_integer("depth", depth)
+    if not (isinstance(factorization, str) and factorization in ("balanced", "identity")):
+        raise ValueError(
+            '`factorization` must be "balanced" or "identity", which keep the function. '
+            f"Received: factorization={factorization!r}"
+        )
+    by_user = _chooser(layers)
+    own = {"depth": depth, "width": width, "factorization": factorization}
+
+    def chosen(layer: Layer) -> bool:
+        if type(layer) is keras.layers.MultiHeadAttention:  # as a whole, or what is within it
+            return by_user(layer) or all(map(chosen, projections(layer)))
+        return type(layer) in FACTORED and by_user(layer)
+
+    copier = Copier(chosen, lambda layer: factored_layer(layer, own))
+    new = _copied(model, copier, report)
+    if not copier.replaced:
+        classes = sorted({type(layer).__name__ for layer in all_layers(model)})
+        raise ValueError(
+            f"No layer of the model {model.name!r} was chosen to be factored. It has layers of the "
+            f"classes {', '.join(classes)}."
+        )
+    if _warn_of_truncation(copier.replaced):  # what else may differ is seen at full width
+        overparameterize(model, depth, None, layers, factorization, inputs=inputs)
+        _finish(model, new, copier, report, compare(model, new, inputs)._replace(same=True))
+    else:
+        _finish(model, new, copier, report, compare(model, new, inputs))
+    return new
+
+
+def collapse(model: Model, report: Report | None = None, inputs: Tensor = None) -> Model:
+    """A new model with stock Keras layers in place of factored ones, which computes the same.
+
+    Products are multiplied in float64. The new model has as many parameters as before it was
+    overparameterized, and can be saved, loaded where this package is not installed, exported and
+    quantized as any Keras model. A model without factored layers is copied.
+
+    Where the factors' norms multiply to much more than the norm of the product, their rounding is
+    magnified by as much, and a warning names the layer. Otherwise what `overparameterize` says of
+    models, of what is carried over and of comparing the outputs holds here too.
+
+    Args:
+        model: a built `keras.Model` or layer. It is not touched.
+        report: a function that takes a text, such as `print`: it is given a table of the layers and
+            the largest difference of the outputs.
+        inputs: what the models are called with to compare them, as in `overparameterize`.
+
+    Returns:
+        A new, built model of the same kind. It is not compiled.
+
+    Raises:
+        ValueError: if the model is not built, a layer cannot be rebuilt, or the outputs differ; the
+            message names the layer, its class, the reason and what to do.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_overparam import FactoredDense, collapse
+    >>> model = keras.Sequential([keras.Input((8,)), FactoredDense(4, depth=3)])
+    >>> model.count_params(), collapse(model).count_params()
+    (68, 36)
+    """
+
+    def chosen(layer: Layer) -> bool:
+        return isinstance(layer, (FactoredKernel, FactoredMultiHeadAttention))
+
+    copier = Copier(chosen, collapsed_layer)
+    new = _copied(model, copier, report)
+    magnified = _warn_of_cancellation(copier.replaced)
+    _finish(model, new, copier, report, compare(model, new, inputs, magnified))
+    return new
+
+
+def _chooser(layers: Choice | Sequence[Choice] | None) -> Callable[[Layer], bool]:
+    """A function from a layer to whether it is chosen."""
+    if layers is None:
+        return lambda _: True
+    if isinstance(layers, (list, tuple)):
+        choosers = [_chooser(item) for item in layers]
+        return lambda layer: any(chosen(layer) for chosen in choosers)
+    if isinstance(layers, str):
+        pattern = re.compile(regular_expression("layers", layers))
+        return lambda layer: pattern.search(layer.name) is not None
+    if isinstance(layers, type):
+        return lambda layer: isinstance(layer, layers)
+    if callable(layers):
+        return layers
+    raise ValueError(
+        "`layers` must be None, a class of layers, a regular expression, a function from a layer "
+        f"to a boolean, or a list of those. Received: layers={layers!r}"
+    )
+
+
+def _copied(model: Layer, copier: Copier, report: Report | None) -> Layer:
+    if not isinstance(model, keras.layers.Layer):
+        raise ValueError(f"`model` must be a Keras model or layer. Received: {type(model)}")
+    if report is not None and not callable(report):
+        raise refusal("report", "None or a function that takes a text", report)
+    if not model.built:
+        raise ValueError(
+            f"The model {model.name!r} has no weights yet. Call it on data, or build it, first."
+        )
+    new = copier.copy_all(model)
+    for old, converted in copier.replaced:
+        carry_trainable(old, converted)
+    return new
+
+
+def _warn_of_truncation(replaced: Sequence[Pair]) -> bool:
+    """Say which layers do not compute the same because of their width; whether there are any."""
+    lost = [
+        (old.name, lost_to_width(new, old))
+        for layers in replaced
+        for old, new in with_kernels(*layers)
+    ]
+    for name, error in lost:
+        if error:
+            warnings.warn(
+                f"The layer {name!r} does not compute the same: its kernel loses {error:.1e} of "
+                "its norm at the given width. Use width=None to keep it.",
+                stacklevel=3,
+            )
+    return any(error for _, error in lost)
+
+
+def _warn_of_cancellation(replaced: Sequence[Pair]) -> float:
+    """Say which products' rounding is magnified; by how much at most, 1 if hardly."""
+    ratios = [(layer.name, cancellation(layer)) for layer, _ in replaced]
+    large = [(name, ratio) for name, ratio in ratios if ratio > CANCELLING_ABOVE]
+    for name, ratio in large:
+        warnings.warn(
+            f"The norms of the factors of {name!r} multiply to {ratio:.1e} times the norm of their "
+            "product, which magnifies the rounding of its outputs by as much. The collapsed layer, "
+            "multiplied in float64, may differ by that.",
+            stacklevel=3,
+        )
+    return max((ratio for _, ratio in large), default=1.0)
+
+
+def _finish(
+    model: Layer, new: Layer, copier: Copier, report: Report | None, found: Comparison
+) -> None:
+    """Refuse a conversion that computes something else, and report of others."""
+    if not found.same:
+        inner = [name for name in different_layers(copier.pairs) if name != model.name]
+        where = f", first in the layer {inner[0]!r}" if inner else ""
+        raise ValueError(
+            f"The conversion of {model.name!r} would compute something else{where}: its outputs "
+            f"differ by {found.difference:.1e} of the largest, which is no rounding. What a layer "
+            "keeps must be in its configuration, its variables or its assets, as for saving: give "
+            "its class the methods for that, or convert a model without it."
+        )
+    if found.difference is None:
+        said = (
+            f"The outputs of {model.name!r} and its conversion were not compared: {found.reason}."
+        )
+        warnings.warn(f"{said} Pass `inputs` that it can be called with.", stacklevel=3)
+    else:
+        said = f"Largest difference of the outputs: {found.difference:.1e} of the largest."
+    if report is not None:
+        report("\n".join([*_table(copier.replaced), said]))
+
+
+def _table(replaced: Sequence[Pair]) -> list[str]:
+    """The converted layers as lines of a table."""
+    lines = [("layer", "from", "to", "kernel", "factors", "parameters")]
+    for old, new in (pair for layers in replaced for pair in with_kernels(*layers)):
+        factored = new if isinstance(new, FactoredKernel) else old
+        inputs, *hidden, outputs = chain_sizes(factored.factors)
+        lines.append(
+            (
+                old.name,
+                type(old).__name__,
+                type(new).__name__,
+                f"{inputs}×{outputs}",
+                "·".join(map(str, (inputs, *hidden, outputs))),
+                f"{old.count_params():,} → {new.count_params():,}",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]

@@ -1,0 +1,280 @@
+"""Copies of models, with some of their layers converted on the way."""
+
+import collections
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+import keras
+
+from keras_overparam.conversion.paths import name_scopes, rename
+from keras_overparam.conversion.refusals import in_short, naming, refusal_of
+from keras_overparam.conversion.state import carry_seeds, carry_state, own_variables
+from keras_overparam.layers.holding import all_layers, replace_held
+from keras_overparam.typing import Layer, Pair, Tensor
+
+
+class Copier:
+    """Copies a layer and all that it contains, and converts the chosen layers on the way.
+
+    Args:
+        chosen: function from a built layer to a boolean.
+        converted: function from a chosen layer to the one that takes its place.
+
+    Attributes:
+        pairs: list of pairs (original, copy or conversion), outer layers before inner ones.
+        replaced: those of them that were converted.
+    """
+
+    def __init__(
+        self, chosen: Callable[[Layer], bool], converted: Callable[[Layer], Layer]
+    ) -> None:
+        self.chosen = chosen
+        self.converted = converted
+        self.copies: dict[int, Layer] = {}  # by identity: what is shared stays shared
+        self.shared: set[int] = set()  # identities of the layers that several layers hold
+        self.pairs: list[Pair] = []
+        self.replaced: list[Pair] = []
+
+    def copy_all(self, model: Layer) -> Layer:
+        """Copy of a model, trainable where the model is.
+
+        Raises:
+            ValueError: if a layer cannot be copied or converted; it names the innermost such.
+        """
+        held = [inner for holder in all_layers(model) for inner in map(id, holder._layers)]
+        self.shared = {inner for inner, count in collections.Counter(held).items() if count > 1}
+        with _telling(model):
+            copy = self.copy(model)
+        self._refuse_what_is_untied()
+        for original, copied in self.pairs:  # from the outside in: the setting reaches the inside
+            copied.trainable = original.trainable
+            carry_seeds(original, copied)
+        for original, copied in self._alike():
+            for variable, counterpart in _counterparts(original, copied):
+                counterpart.trainable = variable.trainable
+        return copy
+
+    def copy(self, layer: Layer) -> Layer:
+        """Copy of one layer, the same one for the same layer."""
+        if id(layer) not in self.copies:
+            place = len(self.pairs)
+            with naming(layer):
+                copy = self._copied(layer)
+            self.copies[id(layer)] = copy
+            if isinstance(layer, keras.layers.Layer):
+                self.pairs.insert(place, (layer, copy))
+        return self.copies[id(layer)]
+
+    def _copied(self, layer: Layer) -> Layer:
+        if not isinstance(layer, keras.layers.Layer):  # an operation of a functional model
+            return type(layer).from_config(layer.get_config())
+        if layer.built and self.chosen(layer):
+            copy = self.converted(layer)
+            self.replaced.append((layer, copy))
+            self.pairs += zip(layer._layers, copy._layers, strict=True)
+            return copy
+        if is_graph(layer):
+            with _uncompiled(layer):
+                return self._graph(layer)
+        return self._composite(layer)
+
+    def _graph(self, model: keras.Model) -> keras.Model:
+        """Copy of a sequential or functional model, made by calling copies of its layers."""
+        if isinstance(model, keras.Sequential):
+            copy = keras.models.clone_model(model, clone_function=self.copy)
+        else:
+            inputs = keras.tree.map_structure(_InputsOf(model), model.input)
+            copy = keras.models.clone_model(model, inputs, clone_function=self.copy)
+        if type(copy) is not type(model):
+            _check_plain_copy(model, copy)
+        return copy
+
+    def _composite(self, layer: Layer) -> Layer:
+        """Copy of a layer from its configuration, with what it holds replaced."""
+        copy = made_again(layer)
+        rename(layer, copy)
+        self._fill(layer, copy)
+        return copy
+
+    def _fill(self, layer: Layer, copy: Layer) -> None:
+        """Give a layer that was made again the weights, layers and state of the original."""
+        _build_alike(layer, copy)
+        pairs = list(zip(layer._layers, copy._layers, strict=True))
+        copies = {id(counterpart): self._held(inner, counterpart) for inner, counterpart in pairs}
+        replacements = {old: new for old, new in copies.items() if id(new) != old}
+        carry_state(layer, copy)
+        if replacements:
+            replace_held(copy, replacements)
+        changed = [inner.name for inner in layer._layers if self._converts(inner)]
+        if changed and not _is_told_by_its_configuration(copy):
+            copy.get_config = _Untold(copy.name, changed)
+
+    def _held(self, layer: Layer, counterpart: Layer) -> Layer:
+        """The copy of a layer within another, whose copy made a counterpart of it already.
+
+        The counterpart serves, unless the layer is converted, or has a copy elsewhere.
+        """
+        converted = self._converts(layer) if is_graph(layer) else layer.built and self.chosen(layer)
+        tied = id(layer) in self.copies or (is_graph(layer) and not self._is_apart(layer))
+        if converted or tied:
+            return self.copy(layer)
+        with naming(layer):
+            self.copies[id(layer)] = counterpart
+            self.pairs.append((layer, counterpart))
+            self._fill(layer, counterpart)
+        return counterpart
+
+    def _converts(self, layer: Layer) -> bool:
+        """Whether a layer is converted, or contains one that is."""
+        return any(inner.built and self.chosen(inner) for inner in all_layers(layer))
+
+    def _is_apart(self, layer: Layer) -> bool:
+        """Whether nothing in a layer is held by others too."""
+        return self.shared.isdisjoint(map(id, all_layers(layer)))
+
+    def _alike(self) -> list[Pair]:
+        """The pairs of layers of the same class, which have the same variables."""
+        return [(layer, copy) for layer, copy in self.pairs if type(layer) is type(copy)]
+
+    def _refuse_what_is_untied(self) -> None:
+        """A variable of two layers must not become two, nor one of a layer that is converted."""
+        copies: dict[int, tuple[Layer, Tensor | None]] = {
+            id(variable): (layer, None) for layer, _ in self.replaced for variable in layer.weights
+        }
+        for layer, copy in self._alike():
+            for variable, counterpart in _counterparts(layer, copy):
+                other, earlier = copies.setdefault(id(variable), (layer, counterpart))
+                if earlier is not counterpart:
+                    raise refusal_of(
+                        layer,
+                        f"it uses a variable of the layer {other.name!r}, {variable.path!r}, and "
+                        "its copy would have one of its own",
+                        f"Leave {other.name!r} out by `layers`, or share a layer instead.",
+                    )
+
+
+def made_again(layer: Layer) -> Layer:
+    """A layer from the configuration of another, neither built nor filled yet."""
+    if type(layer) is keras.layers.Lambda:  # its function need not go through text
+        parts = layer.function, layer._output_shape, layer.mask, layer.arguments
+        return keras.layers.Lambda(*parts, **keras.layers.Layer.get_config(layer))
+    try:
+        return type(layer).from_config(layer.get_config())
+    except Exception as error:  # whatever a user's class raises
+        raise refusal_of(
+            layer,
+            f"it cannot be made from its configuration, as for loading: {in_short(error)}",
+            "Give the class a get_config that holds its arguments.",
+        ) from error
+
+
+def _build_alike(layer: Layer, copy: Layer) -> None:
+    """Build a copy as its original was, unless making it did that already."""
+    build_config = layer.get_build_config()
+    if layer.built and not copy.built and build_config:
+        with name_scopes(layer), warnings.catch_warnings():  # of a failure, which is found below
+            warnings.simplefilter("ignore")
+            copy.build_from_config(build_config)
+    shapes, found = ([variable.shape for variable in own_variables(each)] for each in (layer, copy))
+    if shapes != found or len(layer._layers) != len(copy._layers):
+        raise refusal_of(
+            layer,
+            "made anew from its configuration, it has other weights or layers than the given one",
+            "Let its get_config and build make all of them.",
+        )
+    copy.built = layer.built  # Keras builds what a subclassed model holds, not the model
+
+
+def _counterparts(layer: Layer, copy: Layer) -> Iterator[tuple[Tensor, Tensor]]:
+    return zip(own_variables(layer), own_variables(copy), strict=True)
+
+
+class _InputsOf:
+    """Makes an input of a functional model anew: a function of its tensors."""
+
+    def __init__(self, model: keras.Model) -> None:
+        inputs = [layer for layer in model.layers if isinstance(layer, keras.layers.InputLayer)]
+        self.layers = {id(layer.output): layer for layer in inputs}
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        if id(tensor) not in self.layers:
+            return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, sparse=tensor.sparse)
+        layer = self.layers[id(tensor)]
+        return type(layer).from_config(layer.get_config()).output
+
+
+class _Untold:
+    """In place of a `get_config` that would describe another layer, and saving lose the factors."""
+
+    def __init__(self, name: str, factored: list[str]) -> None:
+        self.name = name
+        self.factored = factored
+
+    def __call__(self) -> NoReturn:
+        raise ValueError(
+            f"The layer {self.name!r} makes {', '.join(map(repr, self.factored))} itself, so its "
+            "configuration cannot say that they are factored. Save the model's weights "
+            "(save_weights) and overparameterize again before loading them, or collapse() the "
+            "model and save that."
+        )
+
+
+@contextlib.contextmanager
+def _telling(model: Layer) -> Iterator[None]:
+    """Has layers whose factors their configurations cannot tell of describe themselves without."""
+    untold = [layer for layer in all_layers(model) if isinstance(layer.get_config, _Untold)]
+    kept = [layer.__dict__.pop("get_config") for layer in untold]
+    try:
+        yield
+    finally:
+        for layer, get_config in zip(untold, kept, strict=True):
+            layer.__dict__["get_config"] = get_config
+
+
+@contextlib.contextmanager
+def _uncompiled(model: keras.Model) -> Iterator[None]:
+    """Keeps Keras from compiling a clone: from a configuration, which a lambda does not have."""
+    compiled, model.compiled = model.compiled, False
+    try:
+        yield
+    finally:
+        model.compiled = compiled
+
+
+def is_graph(layer: Layer) -> bool:
+    """Whether a model is sequential or functional: made of calls of layers that can be redone."""
+    return isinstance(layer, keras.Sequential) or (
+        isinstance(layer, keras.Model) and hasattr(layer, "operations")
+    )
+
+
+def _check_plain_copy(model: keras.Model, copy: keras.Model) -> None:
+    """Say what a copy lacks that is of a class of Keras's; refuse it if that is how it computes."""
+    kind, plain = type(model).__name__, type(copy).__name__
+    if type(model).call is not type(copy).call:
+        raise refusal_of(
+            model,
+            f"it is a {plain} model whose class has a `call` of its own, which a copy would lose",
+            "Let the class hold the model in an attribute, and call it.",
+        )
+    warnings.warn(
+        f"The copy of {model.name!r} is a plain {plain} model: what the class {kind} adds to it is "
+        "not kept.",
+        stacklevel=2,
+    )
+
+
+def _is_told_by_its_configuration(layer: Layer) -> bool:
+    """Whether a layer made from its configuration has the weights of this one."""
+    try:
+        again = type(layer).from_config(layer.get_config())
+        build_config = layer.get_build_config()
+        if build_config and not again.built:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                again.build_from_config(build_config)
+    except Exception:  # whatever a user's class raises
+        return False
+    return [w.shape for w in again.weights] == [w.shape for w in layer.weights]

@@ -1,0 +1,133 @@
+"""Stock layers and their factored counterparts, one made to compute what the other does."""
+
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+
+from keras_overparam.conversion.paths import name_scopes
+from keras_overparam.conversion.refusals import refusal_of
+from keras_overparam.conversion.state import values_of
+from keras_overparam.factorization import truncation_error
+from keras_overparam.layers import (
+    FactoredConv1D,
+    FactoredConv2D,
+    FactoredConv3D,
+    FactoredDense,
+    FactoredDepthwiseConv2D,
+    FactoredEinsumDense,
+    FactoredKernel,
+    FactoredMultiHeadAttention,
+)
+from keras_overparam.typing import Config, Layer, Pair
+
+FACTORED = {
+    layer.stock: layer
+    for layer in (
+        FactoredConv1D,
+        FactoredConv2D,
+        FactoredConv3D,
+        FactoredDense,
+        FactoredDepthwiseConv2D,
+        FactoredEinsumDense,
+    )
+}
+LORA = ("lora_rank", "lora_alpha")
+TRUNCATED_ABOVE = 1e-6  # relative error of a kernel that a width does not let through
+CANCELLING_ABOVE = 1e3  # product of the factors' norms over the norm of the product
+
+
+def projections(layer: Layer) -> list[keras.layers.EinsumDense]:
+    """The layers of an attention layer, stock or factored, that have kernels; else none."""
+    if not isinstance(layer, keras.layers.MultiHeadAttention):
+        return []
+    return [inner for inner in layer._layers if isinstance(inner, keras.layers.EinsumDense)]
+
+
+def with_kernels(old: Layer, new: Layer) -> Iterator[Pair]:
+    """The pairs of layers with kernels in a layer and its conversion: themselves, if not within."""
+    return zip(projections(old) or [old], projections(new) or [new], strict=True)
+
+
+def factored_layer(layer: Layer, own: Config) -> Layer:
+    """The factored layer that computes what a stock layer does.
+
+    LoRA's weights are merged into the kernel that is factored, which then trains as a whole.
+
+    Args:
+        layer: a built stock layer.
+        own: the factored layer's other arguments.
+    """
+    for inner in projections(layer) or [layer]:
+        if getattr(inner, "quantization_mode", None) is not None:
+            raise refusal_of(
+                inner,
+                "it is quantized, and factors are trained in floating point",
+                "Overparameterize the model before it is quantized, or leave the layer out by "
+                "`layers`.",
+            )
+    kind = FACTORED.get(type(layer), FactoredMultiHeadAttention)
+    dropped = (*LORA, "quantization_config")
+    config = {key: value for key, value in layer.get_config().items() if key not in dropped}
+    factored = kind.from_config(config | own)
+    with name_scopes(layer):
+        factored.build_from_config(layer.get_build_config())
+    for old, new in with_kernels(layer, factored):
+        _take_kernel(new, old)
+    return factored
+
+
+def _take_kernel(factored: FactoredKernel, layer: Layer) -> None:
+    """Give a factored layer the kernel and the bias of a stock one."""
+    factored.set_kernel(values_of(layer.kernel).astype("float64"))
+    if layer.bias is not None:
+        factored.bias.assign(values_of(layer.bias))
+
+
+def carry_trainable(old: Layer, new: Layer) -> None:
+    """Freeze a converted layer's variables where those that they stand for are frozen."""
+    for layer, counterpart in with_kernels(old, new):
+        trainable = any(variable.trainable for variable in _kernel_variables(layer))
+        for variable in _kernel_variables(counterpart):
+            variable.trainable = trainable
+        if layer.bias is not None:
+            counterpart.bias.trainable = layer.bias.trainable
+
+
+def _kernel_variables(layer: Layer) -> list[keras.Variable]:
+    """What of a layer's kernel is trained: factors, LoRA's weights, or the kernel itself."""
+    if isinstance(layer, FactoredKernel):
+        return layer.factors
+    return [layer.lora_kernel_a if getattr(layer, "lora_enabled", False) else layer.kernel]
+
+
+def lost_to_width(factored: FactoredKernel, layer: Layer) -> float:
+    """Share of a stock layer's kernel, by norm, that the widths of a factored one do not keep."""
+    if factored.width is None or factored.depth == 1:
+        return 0.0
+    narrowest = min(factor.shape[-1] for factor in factored.factors[:-1])
+    matrix = factored.as_matrix(values_of(layer.kernel).astype("float64"), np)
+    error = float(truncation_error(matrix, narrowest, relative=True))
+    return error if error > TRUNCATED_ABOVE else 0.0
+
+
+def collapsed_layer(layer: FactoredKernel | FactoredMultiHeadAttention) -> Layer:
+    """The stock layer that computes what a factored layer does."""
+    with name_scopes(layer):
+        return layer.collapse()
+
+
+def cancellation(layer: Layer) -> float:
+    """The product of the factors' norms over the norm of their product: 1 at balance.
+
+    Rounding of the factors is magnified by as much in the product. Of several factored kernels in a
+    layer the largest.
+    """
+
+    def of(factored: FactoredKernel) -> float:
+        product = float(np.linalg.norm(factored.exact_kernel()))
+        norms = np.prod([np.linalg.norm(values_of(factor)) for factor in factored.factors])
+        return float(norms) / product if product else 1.0
+
+    kernels = projections(layer) or [layer]
+    return max(of(factored) for factored in kernels if isinstance(factored, FactoredKernel))

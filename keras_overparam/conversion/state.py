@@ -1,0 +1,55 @@
+"""All that a layer keeps, carried over to another one of the same class."""
+
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_overparam.typing import Array, Layer, Tensor
+
+
+def carry_state(layer: Layer, copy: Layer) -> None:
+    """Give a layer the state of another, as saving one and loading the other would.
+
+    A layer's state may be in variables, in attributes that it makes of them when they are loaded
+    (`Normalization`'s mean), in files (`StringLookup`'s vocabulary) or in a store of its own; all
+    of it goes through the methods that Keras saves and loads a layer with. Variables are copied one
+    by one too, since some layers save less than they hold (LoRA's weights are merged). What inner
+    layers keep is left to them.
+
+    Args:
+        layer: a layer.
+        copy: a layer made from its configuration, and built if it is.
+    """
+    store: dict[str, Tensor] = {}
+    layer.save_own_variables(store)
+    copy.load_own_variables({name: values_of(value) for name, value in store.items()})
+    if hasattr(layer, "save_assets") and hasattr(copy, "load_assets"):
+        _carry_assets(layer, copy)
+    for variable, counterpart in zip(own_variables(layer), own_variables(copy), strict=True):
+        counterpart.assign(values_of(variable))
+
+
+def carry_seeds(layer: Layer, copy: Layer) -> None:
+    """Let a layer draw the random numbers that another would draw next."""
+    for seeds, counterpart in zip(layer._seed_generators, copy._seed_generators, strict=False):
+        counterpart.state.assign(values_of(seeds.state))
+
+
+def _carry_assets(layer: Layer, copy: Layer) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        layer.save_assets(folder)
+        if any(Path(folder).iterdir()):
+            copy.load_assets(folder)
+
+
+def own_variables(layer: Layer) -> list[keras.Variable]:
+    """A layer's weights without those of the layers that it holds."""
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
+
+
+def values_of(variable: Tensor) -> Array:
+    """A copy: on JAX a variable given to another would share its buffer, which training frees."""
+    return np.array(ops.convert_to_numpy(variable))
