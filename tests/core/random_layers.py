@@ -150,6 +150,8 @@ EINSUM = {"equation": _projection, "output_shape": _projected, "bias_axes": "y"}
 CHAINED = [
     # Core and activations
     DENSE,
+    Recipe("Dense", (2, 3), {"units": SIZE, "lora_rank": 1}),
+    Recipe("Conv2D", (4,), {"filters": SIZE, "kernel_size": 2, "lora_rank": 1}, wide(2)),
     Recipe("EinsumDense", (2, 3, 4), EINSUM),
     Recipe("Activation", ANY, {"activation": st.sampled_from(["tanh", "silu", "softplus"])}),
     Recipe("ActivityRegularization", ANY, {"l2": 0.1}),

@@ -335,15 +335,22 @@ def in_words(layer):
     return f"{type(layer).__name__}{policy}" + (f"({inner})" if inner else "")
 
 
-def branches(draw, kind):
-    """A model of one input of a kind, with an output for each layer that takes it."""
+def branches(draw, kind, without):
+    """A model of one input of a kind, with an output for each layer that takes it.
+
+    Args:
+        draw: function from a strategy to a value of it.
+        kind: name of a kind.
+        without: names of classes that are left out.
+    """
     kind = KINDS[kind]
     shape = kind.shapes[-1]
     x = keras.Input(shape, dtype=kind.dtype)
     results = [called(r.drawn(draw, shape), r.how, x, x) for r in kind.first if takes(r, x)]
     results = [keras.layers.Dense(2)(result) for result in results]
     if not kind.needed:
-        found = [r for r in [*recipes.CHAINED, *recipes.MERGING, *OWN] if takes(r, x)]
+        among = [*recipes.CHAINED, *recipes.MERGING, *OWN]
+        found = [r for r in among if takes(r, x) and r.name not in without]
         results += [called(r.drawn(draw, shape), r.how, x, x) for r in found]
     inputs = kind.values(np.random.default_rng(0), (BATCH, *shape))
     return Case(lively(keras.Model(x, results), 0), inputs, 2)
