@@ -350,7 +350,7 @@ def branches(draw, kind, without):
     results = [keras.layers.Dense(2)(result) for result in results]
     if not kind.needed:
         among = [*recipes.CHAINED, *recipes.MERGING, *OWN]
-        found = [r for r in among if takes(r, x) and r.name not in without]
+        found = [r for r in among if takes(r, x) and recipes.kind_of(r).__name__ not in without]
         results += [called(r.drawn(draw, shape), r.how, x, x) for r in found]
     inputs = kind.values(np.random.default_rng(0), (BATCH, *shape))
     return Case(lively(keras.Model(x, results), 0), inputs, 2)

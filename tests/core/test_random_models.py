@@ -23,6 +23,7 @@ ROOM = 30  # for more rounding errors than these moves make
 REFUSED = {
     "SpectralNormalization": "it holds the kernel of its layer too",
     "Gated": "saving it factored: it makes plain layers when it is loaded",
+    "GroupedQueryAttention": "the same",
 }
 EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 
