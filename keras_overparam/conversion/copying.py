@@ -8,10 +8,10 @@ from typing import NoReturn
 
 import keras
 
-from keras_overparam.conversion.paths import name_scopes, rename
+from keras_overparam.conversion.paths import counterparts, name_scopes, rename
 from keras_overparam.conversion.refusals import in_short, naming, refusal_of
 from keras_overparam.conversion.state import carry_seeds, carry_state, own_variables
-from keras_overparam.layers.holding import all_layers, replace_held
+from keras_overparam.layers.holding import all_layers, places_of, replace_held
 from keras_overparam.typing import Layer, Pair, Tensor
 
 
@@ -52,7 +52,7 @@ class Copier:
             copied.trainable = original.trainable
             carry_seeds(original, copied)
         for original, copied in self._alike():
-            for variable, counterpart in _counterparts(original, copied):
+            for variable, counterpart in _variables(original, copied):
                 counterpart.trainable = variable.trainable
         return copy
 
@@ -101,7 +101,8 @@ class Copier:
     def _fill(self, layer: Layer, copy: Layer) -> None:
         """Give a layer that was made again the weights, layers and state of the original."""
         _build_alike(layer, copy)
-        pairs = list(zip(layer._layers, copy._layers, strict=True))
+        pairs = counterparts(layer, copy)
+        copy._layers[:] = [counterpart for _, counterpart in pairs]  # weights in the same order
         copies = {id(counterpart): self._held(inner, counterpart) for inner, counterpart in pairs}
         replacements = {old: new for old, new in copies.items() if id(new) != old}
         carry_state(layer, copy)
@@ -144,7 +145,7 @@ class Copier:
             id(variable): (layer, None) for layer, _ in self.replaced for variable in layer.weights
         }
         for layer, copy in self._alike():
-            for variable, counterpart in _counterparts(layer, copy):
+            for variable, counterpart in _variables(layer, copy):
                 other, earlier = copies.setdefault(id(variable), (layer, counterpart))
                 if earlier is not counterpart:
                     raise refusal_of(
@@ -178,16 +179,19 @@ def _build_alike(layer: Layer, copy: Layer) -> None:
             warnings.simplefilter("ignore")
             copy.build_from_config(build_config)
     shapes, found = ([variable.shape for variable in own_variables(each)] for each in (layer, copy))
-    if shapes != found or len(layer._layers) != len(copy._layers):
+    paired = [id(inner) for pair in counterparts(layer, copy) for inner in pair]
+    missing = set(map(id, (*places_of(layer).values(), *copy._layers))).difference(paired)
+    if shapes != found or missing:
         raise refusal_of(
             layer,
             "made anew from its configuration, it has other weights or layers than the given one",
             "Let its get_config and build make all of them.",
         )
     copy.built = layer.built  # Keras builds what a subclassed model holds, not the model
+    rename(layer, copy)  # layers that were made by building, too
 
 
-def _counterparts(layer: Layer, copy: Layer) -> Iterator[tuple[Tensor, Tensor]]:
+def _variables(layer: Layer, copy: Layer) -> Iterator[tuple[Tensor, Tensor]]:
     return zip(own_variables(layer), own_variables(copy), strict=True)
 
 

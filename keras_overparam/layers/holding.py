@@ -52,6 +52,27 @@ def _substituted(value: Any, replacements: Mapping[int, keras.layers.Layer]) -> 
     return value
 
 
+def places_of(layer: keras.layers.Layer) -> dict[tuple[Any, ...], keras.layers.Layer]:
+    """The layers that a layer holds, by the attribute, and the places in it, where they are.
+
+    A layer that stands in several places is there as often.
+    """
+    found: dict[tuple[Any, ...], keras.layers.Layer] = {}
+
+    def visit(value: Any, place: tuple[Any, ...]) -> None:
+        if isinstance(value, keras.layers.Layer):
+            found[place] = value
+        elif isinstance(value, (dict, list, tuple)):
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            for key, item in items:
+                visit(item, (*place, key))
+
+    for name, value in vars(layer).items():
+        if name not in NOT_HELD:
+            visit(value, (name,))
+    return found
+
+
 def all_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     """A layer and all layers in it, each once."""
     found: dict[int, keras.layers.Layer] = {}

@@ -285,6 +285,31 @@ def test_layers_that_their_holders_make_need_no_configuration(tmp_path):
     assert_same(keras.models.load_model(tmp_path / "model.keras")(X), flat(X))
 
 
+class Renewed(keras.Model):
+    """Two layers of the same shape, the first of which is replaced later."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.first = layers.Dense(4)
+        self.second = layers.Dense(4)
+
+    def call(self, x):
+        return self.second(ops.tanh(self.first(x)))
+
+
+@pytest.mark.filterwarnings("ignore:`build:UserWarning")  # of the layer that Keras keeps, unbuilt
+def test_layers_are_told_apart_by_where_they_are_held_and_not_by_order():
+    model = Renewed()
+    model.first = layers.Dense(4, name="new")
+    model(X)
+    assert [layer.name for layer in model._layers][2:] == ["new"]  # Keras lists the old one, too
+    _, flat = there_and_back(model, X)
+    for value, other in zip(flat.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_allclose(value, other, atol=1e-5)
+    assert [w.path for w in flat.weights] == [w.path for w in model.weights]
+    assert_same(overparameterize(model, layers="new")(X), model(X))
+
+
 def test_a_lambda_keeps_its_function():
     scale = 2.0
     model = keras.Sequential(
