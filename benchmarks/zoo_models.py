@@ -125,7 +125,7 @@ BACKBONES = {
     "RoformerV2": HEADS | {"head_size": 8},
     "T5": HEADS,
     "T5Gemma": {"vocabulary_size": 40, "sliding_window": 4} | T5_SIDES,
-    "Whisper": HEADS | {"num_mels": 4, "max_encoder_sequence_length": 8},
+    "Whisper": HEADS | {"num_mels": 4, "max_encoder_sequence_length": 64},
     "XLMRoberta": HEADS,
     "XLNet": HEADS,
     "CSPNet": {
@@ -136,7 +136,7 @@ BACKBONES = {
         "stackwise_strides": [1, 2],
         "stackwise_num_filters": [8, 16],
         "block_type": "dark_block",
-        "stage_type": "csp",
+        "stage_type": "dark",
     }
     | SHAPE,
     "DeiT": PATCHES | {"intermediate_dim": 24} | SHAPE,

@@ -229,7 +229,7 @@ class Draft:
         """Add tensors."""
         ways = [self.converted, self.layer, self.layer, self.merged, self.again, self.nested]
         ways.append(self.operation)
-        for _ in range(self.draw(st.integers(1, steps))):
+        for _ in range(self.draw(st.integers(2, steps))):
             found = self.draw(st.sampled_from(ways))()
             if found is not None:
                 self.tensors.append(found)
