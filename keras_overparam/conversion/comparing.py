@@ -156,7 +156,8 @@ def _rounded(model: Layer, unit: float, seed: int) -> list[tuple[Any, Tensor]]:
             value = values_of(variable).astype("float64")
             scale = unit * np.sqrt(np.mean(value**2))
             value = value + scale * rng.uniform(-1, 1, value.shape)
-            changed.append((variable, ops.cast(value.astype("float32"), variable.dtype)))
+            wide = value if variable.dtype == "float64" else value.astype("float32")
+            changed.append((variable, ops.cast(wide, variable.dtype)))
     return changed
 
 
