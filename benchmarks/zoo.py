@@ -49,6 +49,9 @@ def lively(model):
         if "float" in weight.dtype and np.ptp(values) == 0:
             scaled = values * rng.uniform(0.5, 1.5, values.shape)
             weight.assign(scaled if values.any() else 0.1 * rng.normal(size=values.shape))
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # which makes of its weights what it computes with
     return model
 
 

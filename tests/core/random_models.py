@@ -375,6 +375,9 @@ def lively(model, seed):
         if "float" in weight.dtype and (values == values.flat[0]).all():
             scaled = values * rng.uniform(0.5, 1.5, values.shape)
             weight.assign(scaled if values.any() else 0.3 * rng.normal(size=values.shape))
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # which makes of its weights what it computes with
     return model
 
 
@@ -400,7 +403,7 @@ def _whole(draw, drawn):
     inputs, tensors = _inputs(draw, drawn)
     draft = Draft(draw, tensors)
     draft.grow(4)
-    results = draft.leaves()
+    results = draft.leaves() or draft.tensors[-1:]
     if len(drawn) == 1:
         (inputs,) = inputs.values()
     return keras.Model(inputs, results if len(results) > 1 else results[0])
