@@ -286,7 +286,12 @@ SIGNALS = [
     Recipe(
         "STFTSpectrogram",
         (3,),
-        {"frame_length": 16, "frame_step": 8, "mode": st.sampled_from(["log", "magnitude"])},
+        {
+            "dtype": "float32",
+            "frame_length": 16,
+            "frame_step": 8,
+            "mode": st.sampled_from(["log", "magnitude"]),
+        },
     ),
 ]
 EMBEDDING = {"input_dim": TOKENS, "output_dim": SIZE, "mask_zero": BOOLEAN}
