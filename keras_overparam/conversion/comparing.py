@@ -194,7 +194,8 @@ def sample(shape: Shape, dtype: str = "float32", size: int = SIZES[0]) -> Tensor
     rng = np.random.default_rng(0)
     sizes = [(BATCH if axis == 0 else size) if n is None else n for axis, n in enumerate(shape)]
     if dtype == "string":
-        return rng.choice(["some words", "others"], sizes)
+        words = rng.choice(["some words", "others"], sizes)
+        return ops.convert_to_tensor(words) if keras.backend.backend() == "tensorflow" else words
     if dtype == "bool" or "int" in dtype:
         return ops.convert_to_tensor(rng.integers(0, 2, sizes), dtype=dtype)
     return ops.convert_to_tensor(rng.standard_normal(sizes), dtype=dtype)

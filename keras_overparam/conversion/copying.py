@@ -9,7 +9,7 @@ from typing import NoReturn
 import keras
 
 from keras_overparam.conversion.paths import counterparts, name_scopes, rename
-from keras_overparam.conversion.refusals import in_short, naming, refusal_of
+from keras_overparam.conversion.refusals import LayerRefusal, in_short, naming, refusal_of
 from keras_overparam.conversion.state import carry_seeds, carry_state, own_variables
 from keras_overparam.layers.holding import all_layers, places_of, replace_held
 from keras_overparam.typing import Layer, Pair, Tensor
@@ -75,10 +75,26 @@ class Copier:
             self.replaced.append((layer, copy))
             self.pairs += zip(layer._layers, copy._layers, strict=True)
             return copy
-        if is_graph(layer):
+        if is_graph(layer) and not (self._keeps_its_graph(layer) and _can_be_made_again(layer)):
             with _uncompiled(layer):
                 return self._graph(layer)
         return self._composite(layer)
+
+    def _keeps_its_graph(self, layer: Layer) -> bool:
+        """Whether a model of a class of its own can be copied by that class, as for loading.
+
+        Its graph calls the layers that the class made: what they hold may be replaced, they not.
+        """
+        return _is_of_its_own_class(layer) and all(map(self._stays, layer._layers))
+
+    def _stays(self, layer: Layer) -> bool:
+        """Whether the copy of a layer is the one that its holder makes anew."""
+        if id(layer) in self.copies or id(layer) in self.shared:
+            return False
+        if is_graph(layer):
+            apart = self.shared.isdisjoint(map(id, all_layers(layer)))
+            return self._keeps_its_graph(layer) or (apart and not self._converts(layer))
+        return not (layer.built and self.chosen(layer))
 
     def _graph(self, model: keras.Model) -> keras.Model:
         """Copy of a sequential or functional model, made by calling copies of its layers."""
@@ -117,9 +133,7 @@ class Copier:
 
         The counterpart serves, unless the layer is converted, or has a copy elsewhere.
         """
-        converted = self._converts(layer) if is_graph(layer) else layer.built and self.chosen(layer)
-        tied = id(layer) in self.copies or (is_graph(layer) and not self._is_apart(layer))
-        if converted or tied:
+        if id(layer) in self.copies or not self._stays(layer):
             return self.copy(layer)
         with naming(layer):
             self.copies[id(layer)] = counterpart
@@ -130,10 +144,6 @@ class Copier:
     def _converts(self, layer: Layer) -> bool:
         """Whether a layer is converted, or contains one that is."""
         return any(inner.built and self.chosen(inner) for inner in all_layers(layer))
-
-    def _is_apart(self, layer: Layer) -> bool:
-        """Whether nothing in a layer is held by others too."""
-        return self.shared.isdisjoint(map(id, all_layers(layer)))
 
     def _alike(self) -> list[Pair]:
         """The pairs of layers of the same class, which have the same variables."""
@@ -169,6 +179,14 @@ def made_again(layer: Layer) -> Layer:
             f"it cannot be made from its configuration, as for loading: {in_short(error)}",
             "Give the class a get_config that holds its arguments.",
         ) from error
+
+
+def _can_be_made_again(layer: Layer) -> bool:
+    try:
+        made_again(layer)
+    except LayerRefusal:
+        return False
+    return True
 
 
 def _build_alike(layer: Layer, copy: Layer) -> None:
@@ -252,6 +270,13 @@ def is_graph(layer: Layer) -> bool:
     return isinstance(layer, keras.Sequential) or (
         isinstance(layer, keras.Model) and hasattr(layer, "operations")
     )
+
+
+def _is_of_its_own_class(model: keras.Model) -> bool:
+    """Whether a class that is derived from Keras's graphs has a constructor of its own."""
+    kinds = type(model).__mro__
+    derived = kinds[: [kind.__module__.startswith("keras.") for kind in kinds].index(True)]
+    return any("__init__" in vars(kind) for kind in derived)
 
 
 def _check_plain_copy(model: keras.Model, copy: keras.Model) -> None:

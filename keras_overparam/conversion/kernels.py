@@ -90,7 +90,7 @@ def carry_trainable(old: Layer, new: Layer) -> None:
         trainable = any(variable.trainable for variable in _kernel_variables(layer))
         for variable in _kernel_variables(counterpart):
             variable.trainable = trainable
-        if layer.bias is not None:
+        if getattr(layer, "bias", None) is not None:  # a `FactoredLinear` has none
             counterpart.bias.trainable = layer.bias.trainable
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_overparam import FactoredDense, collapse, overparameterize
+from keras_overparam import FactoredDense, FactoredLinear, collapse, overparameterize
 from keras_overparam.conversion.comparing import compare, largest_difference
 
 BACKEND = keras.backend.backend()
@@ -329,6 +329,59 @@ def test_a_kernel_that_a_wrapper_uses_is_left_alone_with_it():
     deep = overparameterize(model, layers="head")
     assert_same(deep(X), model(X))
     assert deep.layers[0].kernel is deep.layers[0].layer.kernel
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Network(keras.Model):
+    """A functional model that its constructor makes, as those of KerasHub are."""
+
+    def __init__(self, scale=2.0, **kwargs):
+        x = keras.Input((4,))
+        making = Making()
+        super().__init__(x, layers.BatchNormalization()(scale * making(x)), **kwargs)
+        self.making, self.scale = making, scale
+
+    def scaled(self, x):
+        return self(x) / self.scale
+
+    def get_config(self):
+        return {"scale": self.scale, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+def test_a_model_that_its_class_makes_keeps_its_class(tmp_path):
+    network = Network(3.0)
+    x = keras.Input((4,))
+    for model in (network, keras.Model(x, layers.Dense(2)(network(x)))):
+        model.set_weights([RNG.normal(size=w.shape) ** 2 for w in model.get_weights()])
+        deep, flat = there_and_back(model, X)
+        inner = deep if model is network else deep.layers[1]
+        assert type(inner) is Network
+        assert_same(inner.scaled(X), network.scaled(X))
+        with pytest.raises(ValueError, match="save_weights"):
+            deep.save(tmp_path / "model.keras")
+        flat.save(tmp_path / "model.keras")
+        assert_same(keras.models.load_model(tmp_path / "model.keras")(X), flat(X))
+    assert isinstance(deep.layers[1].making.first.dense, FactoredDense)
+
+
+def test_strings_beside_numbers_are_compared():
+    if BACKEND != "tensorflow":
+        pytest.skip("strings are TensorFlow's")
+    words, x = keras.Input((1,), dtype="string"), keras.Input((4,))
+    found = layers.StringLookup(vocabulary=["a", "b"], output_mode="multi_hot")(words)
+    model = keras.Model([words, x], layers.Dense(3)(layers.Concatenate()([found, x])))
+    texts = []
+    collapse(overparameterize(model, report=texts.append), report=texts.append)
+    assert all("Largest difference" in text for text in texts)
+
+
+def test_a_linear_map_without_a_bias():
+    model = keras.Sequential([keras.Input((4,)), FactoredLinear(3)])
+    assert_same(collapse(model)(X), model(X))
 
 
 def test_lora_is_merged_into_the_kernel_that_is_factored():
