@@ -276,7 +276,6 @@ SIGNALS = [
         "MelSpectrogram",
         (2,),
         {
-            "dtype": "float32",
             "fft_length": 16,
             "sequence_stride": 8,
             "num_mel_bins": 4,
@@ -287,7 +286,6 @@ SIGNALS = [
         "STFTSpectrogram",
         (3,),
         {
-            "dtype": "float32",
             "frame_length": 16,
             "frame_step": 8,
             "mode": st.sampled_from(["log", "magnitude"]),
