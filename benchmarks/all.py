@@ -27,6 +27,7 @@ SCRIPTS = [
     "sweep",
     "monitor",
     "conversion",
+    "zoo",
 ]
 
 

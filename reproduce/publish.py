@@ -1,9 +1,9 @@
-"""Put finished runs into assets/, and redraw from there all that the README shows of them.
+"""Put finished runs into assets/, and redraw from there all that README and docs show of them.
 
-    python reproduce/publish.py                           redraw figure, summary and README tables
+    python reproduce/publish.py                           redraw figure, summary and tables
     python reproduce/publish.py --runs runs/mnist_cnn     take over finished runs first
 
-Every number in the README's generated parts comes from the records in assets/; a test compares.
+Every number in the pages' generated parts comes from the records in assets/; a test compares.
 """
 
 import argparse
@@ -32,10 +32,12 @@ from plumbing import (
     rule_results,
     rule_verdicts,
     sweep_results,
+    zoo_tables,
 )
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
+COMPATIBILITY = ROOT / "docs" / "compatibility.md"
 SUMMARY = ROOT / "assets" / "mnist_cnn.json"
 CLAIMS = ROOT / "assets" / "claims.json"
 RECORDS = ROOT / "assets" / "mnist_cnn"
@@ -52,6 +54,7 @@ TRAINING_BENCHMARK = ROOT / "assets" / "benchmark_training_step.json"
 MONITOR_BENCHMARK = ROOT / "assets" / "benchmark_monitor.json"
 PROBE = ROOT / "assets" / "probe"
 SWEEP_BENCHMARK = ROOT / "assets" / "benchmark_sweep.json"
+ZOO = ROOT / "assets" / "zoo.json"
 FAULT_MATRIX = ROOT / "assets" / "fault_matrix.json"
 CONSEQUENCES = ROOT / "assets" / "consequences.jsonl.gz"
 SCALAR_COST = "engine, depth 2 / depth 1"  # the benchmark's row
@@ -238,15 +241,28 @@ def parts(summary, sources=None):
     }
 
 
-def fill(text, name, content):
-    """Put content between the markers of a generated part."""
+def fill(text, name, content, page="README.md"):
+    """Put content between the markers of a generated part of a page."""
     pattern = rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)"
     filled, count = re.subn(
         pattern, lambda match: f"{match[1]}{content}\n{match[2]}", text, flags=re.DOTALL
     )
     if count != 1:
-        raise ValueError(f"README.md must hold the generated part {name!r} once, found {count}.")
+        raise ValueError(f"{page} must hold the generated part {name!r} once, found {count}.")
     return filled
+
+
+def filled(page, made):
+    """The text of a page with its generated parts.
+
+    Args:
+        page: path of the page.
+        made: dictionary from the names of all its parts to their contents.
+    """
+    text = page.read_text(encoding="utf-8")
+    for name, content in made.items():
+        text = fill(text, name, content, page.name)
+    return text
 
 
 def rendered():
@@ -255,13 +271,11 @@ def rendered():
     summary = summary_of(groups, rate_groups)
     sources = ledger_sources(summary)
     made = parts(summary, sources)
-    readme = README.read_text(encoding="utf-8")
-    for name, content in made.items():
-        readme = fill(readme, name, content)
     texts = {
         SUMMARY: records.to_indented_json(summary),
         CLAIMS: records.to_indented_json(claims.rows(sources)),
-        README: readme,
+        README: filled(README, made),
+        COMPATIBILITY: filled(COMPATIBILITY, zoo_tables.parts(ZOO)),
     }
     return texts, made, groups, rate_groups
 

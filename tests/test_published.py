@@ -17,6 +17,10 @@ def test_the_readme_is_generated_from_the_records():
     assert (publish.ROOT / "README.md").read_text(encoding="utf-8") == README
 
 
+def test_the_page_on_compatibility_is_generated_from_the_record():
+    assert publish.COMPATIBILITY.read_text(encoding="utf-8") == TEXTS[publish.COMPATIBILITY]
+
+
 def test_the_summary_is_generated_from_the_records():
     assert (publish.ROOT / "assets" / "mnist_cnn.json").read_text(encoding="utf-8") == TEXT
 
