@@ -37,6 +37,7 @@ from keras_overparam.typing import Config, Sizes, Tensor
 
 TRACKED_FROM = 64  # columns; smaller kernels are decomposed faster than they are tracked
 STALLED_BELOW = 1e-2  # largest factor by which the rule multiplies a gradient, at a stalled start
+EARLIER_EXCLUDE = ("embeddings", "depthwise", r"/factor_\d+$")  # by default, before 0.1.0
 PATHS_SHOWN = 50  # in an error
 
 
@@ -141,6 +142,12 @@ class EndToEnd(keras.optimizers.SGD):
         gradient_rank: int | None = None,
         **kwargs: Any,
     ) -> None:
+        if "convolutions" in kwargs:
+            raise ValueError(
+                "`convolutions` went by the names of layers and is gone: pass "
+                "kernels=kernels_of(model), which goes by what layers are. "
+                f"Received: convolutions={kwargs['convolutions']!r}"
+            )
         depth = _checked_depth(depth)
         kernels = _checked_kernels(kernels)
         exclude = _checked_patterns("exclude", exclude)
@@ -417,6 +424,9 @@ class EndToEnd(keras.optimizers.SGD):
             An `EndToEnd`, not built.
         """
         config = dict(config)
+        if config.get("convolutions") is False:  # of a file written by an earlier version
+            del config["convolutions"]
+            config["exclude"] = [one for one in config["exclude"] if one not in EARLIER_EXCLUDE]
         built_for = config.pop("built_for", [])
         optimizer: EndToEnd = super().from_config(config, custom_objects)
         optimizer._built_for = built_for

@@ -655,3 +655,20 @@ def test_what_is_not_found_is_named_with_what_there_is(arguments, sentence):
     for _ in range(2):  # as often as it is tried
         with pytest.raises(ValueError, match=sentence):
             optimizer.build(variables((4, 3), (3,), names=["head", "head"]))
+
+
+def test_files_of_earlier_versions_are_read_and_what_went_by_names_is_told():
+    config = EndToEnd(0.1, depth=3).get_config()
+    del config["kernels"]
+    earlier = config | {
+        "convolutions": False,
+        "exclude": ["embeddings", "depthwise", r"/factor_\d+$", "head"],
+    }
+    optimizer = EndToEnd.from_config(earlier)
+    assert (optimizer.depth, optimizer.exclude) == (3, ["head"])
+    for wrong in (
+        lambda: EndToEnd(convolutions=True),
+        lambda: EndToEnd.from_config(earlier | {"convolutions": True}),
+    ):
+        with pytest.raises(ValueError, match=r"kernels=kernels_of\(model\).*convolutions=True"):
+            wrong()
