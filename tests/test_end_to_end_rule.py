@@ -96,13 +96,13 @@ def test_at_depth_one_the_rule_is_gradient_descent():
 
 
 def test_a_balanced_start_is_balanced_and_its_kernel_independent_of_depth_and_width():
-    kernels = []
+    kernels, rounding = [], 32 * np.finfo("float64").eps  # of sums of eight products at most
     for depth, width in ((2, 3), (2, 8), (3, 5)):
         factors = linear_networks.balanced_start((5, 3), depth, width, 0.01, [0, 1])
-        assert np.max(balancedness_gap(factors)) < 1e-16
+        assert np.max(balancedness_gap(factors)) < rounding * 0.01 ** (2 / depth)
         kernels.append(chain_product(factors))
     np.testing.assert_allclose(np.linalg.norm(kernels[0], axis=(-2, -1)), 0.01)
-    np.testing.assert_allclose(kernels[1:], [kernels[0]] * 2, atol=1e-16)
+    np.testing.assert_allclose(kernels[1:], [kernels[0]] * 2, atol=rounding * 0.01)
 
 
 @pytest.mark.parametrize(("depth", "width"), [(2, 1), (2, 10), (3, 10)])
