@@ -201,6 +201,7 @@ def made(recipe):
     )
 
 
+ANYWHERE = [*recipes.CHAINED, *recipes.MERGING, *random_models.OWN]
 FIRST = [recipe for kind in random_models.KINDS.values() for recipe in kind.first]
 ALL = [*FIRST, *recipes.CHAINED, *recipes.MERGING, *recipes.CELLS, recipes.STACK_OF_CELLS]
 
@@ -244,7 +245,20 @@ def test_every_layer(kind):
 
     @once
     def test(data):
-        case = random_models.branches(data.draw, kind, without=REFUSED)
+        among = [r for r in ANYWHERE if recipes.kind_of(r).__name__ not in REFUSED]
+        case = random_models.branches(data.draw, kind, among)
+        check(case.model, case.inputs, case.depth)
+
+
+@pytest.mark.parametrize("name", REFUSED.keys() - {"Chain"})
+def test_a_layer_that_may_be_refused(name):
+    """It is, for the reason that it may be, or converts: never something between."""
+
+    @once
+    def test(data):
+        among = [r for r in ANYWHERE if recipes.kind_of(r).__name__ == name]
+        case = random_models.branches(data.draw, "sequence", among)
+        assert any(type(layer).__name__ == name for layer in case.model.layers)
         check(case.model, case.inputs, case.depth)
 
 
