@@ -22,6 +22,7 @@ from keras_overparam.factorization import (
     product_squared_norm,
     truncation_error,
 )
+from keras_overparam.kernels import kernels_of
 from keras_overparam.layers import (
     FactoredConv1D,
     FactoredConv2D,
@@ -57,6 +58,7 @@ __all__ = [
     "end_to_end_spectrum",
     "end_to_end_step",
     "identity_factors",
+    "kernels_of",
     "overparameterize",
     "probe",
     "product_squared_norm",

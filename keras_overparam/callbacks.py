@@ -25,7 +25,7 @@ from keras_overparam.event_log import EventLog
 from keras_overparam.factorization import chain_product
 from keras_overparam.layers.factored_kernel import FactoredKernel
 from keras_overparam.layers.holding import all_layers
-from keras_overparam.optimizers import EndToEnd
+from keras_overparam.optimizers import EndToEnd, matrix_shape
 from keras_overparam.typing import Array, Float64Array
 
 DESCRIPTIONS = {
@@ -66,6 +66,7 @@ DESCRIPTIONS = {
     ),
 }
 
+BY_RULE = "kernel trained by EndToEnd"
 SHOWN_BELOW = float(np.finfo("float32").max)  # TensorBoard keeps numbers in float32
 
 
@@ -76,19 +77,36 @@ Logs: TypeAlias = Mapping[str, float] | None  # what Keras hands to callbacks
 
 
 class Moment(TypedDict):
-    """What was measured at a step, by the layers' names."""
+    """What was measured at a step, by the layers' names, and how many updates a change spans."""
 
     step: int
+    updates: int
     layers: dict[str, Quantities]
 
 
 class Watched(NamedTuple):
-    """A kernel to look at: name, variables that its matrix is a product of, depth of the rule."""
+    """A kernel to look at: name, variables that its matrix is a product of, depth of the rule.
+
+    Of each variable, the first `row_axes` axes are rows.
+    """
 
     name: str
     kind: str
     variables: list[keras.Variable]
     depth: int
+    row_axes: int
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Rows and columns of each of the variables."""
+        return [matrix_shape(variable.shape, self.row_axes) for variable in self.variables]
+
+
+class Look(NamedTuple):
+    """The values of all variables that are watched, after how many updates."""
+
+    step: int
+    values: list[list[Float64Array]]
 
 
 class FactorMonitor(keras.callbacks.Callback):
@@ -99,8 +117,18 @@ class FactorMonitor(keras.callbacks.Callback):
     - the norm, the largest singular values, their histogram and the effective rank of the product;
     - `balancedness_gap` of the factors, relative to their size;
     - the extremes and the spread of the spectrum of the end-to-end rule's preconditioner;
-    - how far that step changed the product as the end-to-end rule says: cosine and distance;
+    - how far that step changed the product as the end-to-end rule says: cosine and distance; not
+      where it changed nothing;
     - for kernels of one output (or one input), the rule's adaptive step and its momentum's share.
+
+    Steps are the optimizer's updates: of accumulated gradients, it takes several batches to one;
+    one whose gradients are not finite, and which a loss scale makes the optimizer skip, is none.
+    With `steps_per_execution` Keras shows the model only after as many updates, and the change that
+    is compared with the rule is that of all of them.
+
+    Callbacks act in the order of their list: one that changes the model when training ends, like
+    `EarlyStopping(restore_best_weights=True)`, should come before this one, whose last measurement
+    is then of what it leaves.
 
     Measuring is done in float64 on the host; a large kernel (3136×512) takes a quarter of a second
     on two CPU cores. All that is measured is in `history` too. Nothing is measured of a kernel that
@@ -120,13 +148,14 @@ class FactorMonitor(keras.callbacks.Callback):
             with it, TensorBoard's dashboard "HParams" compares the runs below one folder.
 
     Attributes:
-        history: list of `{"step": …, "layers": {name: {quantity: number}}}`; steps are counted as
-            the optimizer does, and what is at step t was measured before step t + 1.
-            `singular_values` are arrays.
+        history: list of `{"step": …, "updates": …, "layers": {name: {quantity: number}}}`. What is
+            at step t was measured after t updates; the change that is compared with the rule is
+            that of the next `updates` of them (1, but for `steps_per_execution`; 0 where training
+            ended). `singular_values` are arrays.
 
     Raises:
-        ValueError: for arguments out of range and, when training begins, for a model without a
-            kernel to show.
+        ValueError: for arguments out of range and, when training begins, for a model that is not
+            built or without a kernel to show.
         ImportError: when training begins, if `tensorboard` is not installed.
 
     Example:
@@ -171,50 +200,58 @@ class FactorMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Find the kernels, and begin the log."""
-        model = self.model
-        self._watched = watched_kernels(model, self.layers)
+        self._watched = watched_kernels(self.model, self.layers)
         if not self._watched:
-            names = ", ".join(watched.name for watched in watched_kernels(model)) or "none"
+            names = ", ".join(watched.name for watched in watched_kernels(self.model)) or "none"
             raise ValueError(
                 "FactorMonitor shows factored layers and kernels trained by EndToEnd; the model "
                 f"has {names}. Received: layers={self.layers!r}"
             )
-        self._base = self._step = int(ops.convert_to_numpy(model.optimizer.iterations))
-        self._next = self._base if self.update_freq == "epoch" else self._next_multiple(self._base)
-        self._before: list[list[Float64Array]] | None = None
+        self._before: Look | None = None
+        self._next: float | None = None  # step of the next measurement, once training has begun
+        self._possible = 0  # updates that may have been made
+        self._per_execution = self.model.steps_per_execution
         if self.log_dir is not None and self._log is None:
             self._log = EventLog(self.log_dir / "factors")
             self._describe(self._log)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        """Count steps from here."""
-        self._base = self._step
+        """With `update_freq="epoch"`, measure the step that follows."""
         if self.update_freq == "epoch":
-            self._next = self._step
+            self._next = 0
 
     def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         """Remember the factors before a step that is to be measured."""
-        if self._base + batch >= self._next:
-            self._before = self._values()
+        if self._next is None:  # what other callbacks restore is there now
+            self._next = self._next_multiple(self._updates())
+        # Looking makes a device wait, so it is done only when a measurement may be due.
+        if self._before is None and self._possible >= self._next:
+            step = self._updates()
+            if step >= self._next:
+                self._before = Look(step, self._values())
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        """Measure the step."""
+        """Measure the step, if there was one."""
+        self._possible += self._per_execution
         if self._before is not None:
-            self._measure(self._step, self._before, self._values())
-            self._before = None
-            self._next = self._next_multiple(self._base + batch + 1)
-        self._step = self._base + batch + 1
+            step = self._updates()
+            if step > self._before.step:
+                self._measure(self._before, Look(step, self._values()))
+                self._before = None
+                self._next = self._next_multiple(step)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Write the epoch's metrics, for the dashboard that compares runs."""
         if self._log is not None and self.hparams:
+            step = self._updates()
             for name, value in (logs or {}).items():
-                self._log.scalar(f"metrics/{name}", float(value), self._step)
+                self._log.scalar(f"metrics/{name}", float(value), step)
 
     def on_train_end(self, logs: Logs = None) -> None:
         """Measure where training ended."""
-        if not self.history or self.history[-1]["step"] != self._step:
-            self._measure(self._step, self._values())
+        step = self._updates()
+        if not self.history or self.history[-1]["step"] != step:
+            self._measure(Look(step, self._values()))
         elif self._log is not None:
             self._log.flush()
 
@@ -223,32 +260,34 @@ class FactorMonitor(keras.callbacks.Callback):
             return float("inf")
         return -(-step // self.update_freq) * self.update_freq
 
+    def _updates(self) -> int:
+        """How many updates the optimizer has made of the variables."""
+        optimizers = inner_optimizers(self.model.optimizer)  # on JAX, brings them up to date
+        self._possible = max(int(ops.convert_to_numpy(one.iterations)) for one in optimizers)
+        return self._possible
+
     def _values(self) -> list[list[Float64Array]]:
-        """The variables' values, in float64 copies: buffers may be given away by the next step."""
+        """The variables as matrices, in float64 copies: the next step may reuse their buffers."""
         self.model  # noqa: B018 (on JAX, brings the variables up to date)
         return [
             [
-                np.array(ops.convert_to_numpy(variable), "float64").reshape(-1, variable.shape[-1])
-                for variable in watched.variables
+                np.array(ops.convert_to_numpy(variable), "float64").reshape(shape)
+                for variable, shape in zip(watched.variables, watched.sizes, strict=True)
             ]
             for watched in self._watched
         ]
 
-    def _measure(
-        self,
-        step: int,
-        before: list[list[Float64Array]],
-        after: list[list[Float64Array]] | None = None,
-    ) -> None:
+    def _measure(self, now: Look, later: Look | None = None) -> None:
         found: dict[str, Quantities] = {}
         for index, watched in enumerate(self._watched):
-            if all(np.isfinite(value).all() for value in before[index]):
-                later = after[index] if after else None
-                found[watched.name] = measured(before[index], watched.depth, later)
-        self.history.append({"step": step, "layers": found})
+            if all(np.isfinite(value).all() for value in now.values[index]):
+                after = later.values[index] if later else None
+                found[watched.name] = measured(now.values[index], watched.depth, after)
+        updates = later.step - now.step if later else 0
+        self.history.append({"step": now.step, "updates": updates, "layers": found})
         if self._log is not None:
             for name, quantities in found.items():
-                self._write(self._log, name, quantities, step)
+                self._write(self._log, name, quantities, now.step)
             self._log.flush()
 
     def _write(self, log: EventLog, name: str, quantities: Quantities, step: int) -> None:
@@ -298,19 +337,37 @@ def watched_kernels(model: keras.Model, layers: str | None = None) -> list[Watch
     def name_of(path: str) -> str:
         return path.removeprefix(f"{model.name}/").replace("/", ".")
 
+    if not model.built:
+        raise ValueError(
+            f"The kernels of {model.name!r} are known once it is built: call it on a batch before."
+        )
     found = [
-        Watched(name_of(layer.path), type(layer).__name__, layer.factors, layer.depth)
+        Watched(name_of(layer.path), type(layer).__name__, layer.factors, layer.depth, 1)
         for layer in all_layers(model)
         if isinstance(layer, FactoredKernel) and layer.built
     ]
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    if isinstance(optimizer, EndToEnd):
-        for variable in model.trainable_variables:
-            depth = optimizer.depth_of(variable)
-            if depth > 1:
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    for optimizer in inner_optimizers(model.optimizer):
+        if isinstance(optimizer, EndToEnd):
+            for variable, (row_axes, depth) in optimizer.trained_by_the_rule():
                 name = name_of(variable.path.removesuffix("/kernel"))
-                found.append(Watched(name, "kernel trained by EndToEnd", [variable], depth))
+                found.append(Watched(name, BY_RULE, [variable], depth, row_axes))
     return [watched for watched in found if layers is None or re.search(layers, watched.name)]
+
+
+def inner_optimizers(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
+    """The optimizers that update variables, of one that scales a loss or holds several.
+
+    Args:
+        optimizer: a Keras optimizer.
+
+    Returns:
+        List of them; of all others, of the optimizer itself.
+    """
+    inner = getattr(optimizer, "inner_optimizer", None)
+    several = getattr(optimizer, "optimizers", [] if inner is None else [inner])
+    return [one for held in several for one in inner_optimizers(held)] or [optimizer]
 
 
 def measured(
@@ -343,8 +400,10 @@ def measured(
         found["balancedness_gap"] = relative_balancedness_gap(factors)
     if 1 in kernel.shape:
         found["one_output/adaptive_step"] = norm ** (2 - 2 / depth)
-    if later is not None and all(np.isfinite(factor).all() for factor in later):
-        change = chain_product(later) - kernel
+    if later is None or not all(np.isfinite(factor).all() for factor in later):
+        return found
+    change = chain_product(later) - kernel
+    if change.any():
         if len(factors) > 1:
             steps = [new - old for new, old in zip(later, factors, strict=True)]
             predicted = rule_change(factors, steps, vectors)
@@ -368,9 +427,7 @@ def charts(watched: Sequence[Watched]) -> dict[str, dict[str, list[str]]]:
         return [f"^{re.escape(kernel.name)}/{quantity}$" for kernel in kernels]
 
     factored = [one for one in watched if len(one.variables) > 1]
-    one_output = [
-        one for one in watched if 1 in (one.variables[0].shape[0], one.variables[-1].shape[-1])
-    ]
+    one_output = [one for one in watched if 1 in (one.sizes[0][0], one.sizes[-1][1])]
     categories = {
         "Spectrum of the products": {
             f"{one.name}: largest singular values": tags([one], r"singular_value/\d+")

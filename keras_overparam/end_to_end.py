@@ -98,8 +98,10 @@ def end_to_end_gradient(kernel: Tensor, gradient: Tensor, depth: int) -> Tensor:
     A matrix is decomposed on its smaller side only; a kernel of one output (or one input) needs no
     decomposition. At `K = 0` the result is zero for `N > 1`: a saddle of the deep network.
 
-    In float32 the relative error is about 1e-6 for well-conditioned kernels, and at a condition
-    number of 1e6 below 1e-4 at depth 2 and below 1e-3 at depths up to 8. Singular values below the
+    In float32 the relative error (of Frobenius norms) is about 1e-6 for well-conditioned kernels.
+    Singular values are resolved to about `ε ‖K‖`, which their power 2/N magnifies by
+    `(2/N) κ^{1−2/N}` where K has the condition number κ: at 1e6 the error is below 1e-4 at depth 2,
+    below 1e-3 at depths up to 5 and below 5e-3 at depths up to 8. Singular values below the
     arithmetic's resolution, `σ < 2 ε ‖K‖`, count as zero.
 
     Args:
@@ -611,9 +613,15 @@ def _cond(predicate: Tensor, true: Callable[[], Result], false: Callable[[], Res
 
 
 def _eigenvectors(matrix: Tensor) -> Tensor:
-    """Of a symmetric matrix; of some other one if it is not finite, which TensorFlow refuses."""
+    """Of a symmetric matrix; of some other one if it is not finite, which TensorFlow refuses.
+
+    Rounding leaves TensorFlow's vectors less orthogonal the more there are: 1e-5 in float32 for a
+    hundred. One step of Newton's method for the polar factor, `V ← V + V (I − VᵀV) / 2`, mends it.
+    """
     finite = ops.all(ops.isfinite(matrix), axis=(-2, -1), keepdims=True)
-    return ops.linalg.eigh(ops.where(finite, matrix, 0))[1]
+    vectors = ops.linalg.eigh(ops.where(finite, matrix, 0))[1]
+    missing = ops.eye(matrix.shape[-1], dtype=vectors.dtype) - _gram(vectors)
+    return vectors + ops.matmul(vectors, missing) / 2
 
 
 def _transpose(matrix: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ whose factor `Aj` has shape `(s[j-1], s[j])`.
 import functools
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
+from types import ModuleType
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import keras
@@ -25,7 +26,7 @@ from keras_overparam.checks import (
 )
 from keras_overparam.typing import Array, Float64Array, Shape, Sizes, Tensor, Width
 
-Matrix = TypeVar("Matrix")  # a tensor, or a NumPy array
+Matrix = TypeVar("Matrix", bound=Any)  # a tensor, or a NumPy array
 Line: TypeAlias = tuple[int, int, tuple[int, ...]]  # slope, intercept, boundaries of a plan
 
 
@@ -350,18 +351,32 @@ def balanced_factors(kernel: npt.ArrayLike, depth: int, width: Width = None) -> 
     inputs, units = kernel.shape[-2:]
     sizes = hidden_widths(inputs, units, positive_integer("depth", depth), width)
     dtype = np.result_type(kernel.dtype, np.float32)
+    factors = balanced_split(kernel.astype(np.float64), sizes, np)
+    return [factor.astype(dtype) for factor in factors]
+
+
+def balanced_split(kernel: Matrix, sizes: Sizes, arrays: ModuleType) -> list[Matrix]:
+    """What `balanced_factors` does, in the kernel's precision, by NumPy or in a traced program.
+
+    Args:
+        kernel: array or tensor of shape `(…, s0, sN)`.
+        sizes: tuple `(s0, …, sN)`.
+        arrays: `numpy` for arrays, `keras.ops` for tensors, whose values need not be known.
+
+    Returns:
+        List of N arrays or tensors.
+    """
+    depth = len(sizes) - 1
     if depth == 1:
-        return [kernel.astype(dtype)]
-    left, singular, right = np.linalg.svd(kernel.astype(np.float64), full_matrices=False)
-    rank = min(min(sizes), singular.shape[-1])
+        return [kernel]
+    left, singular, right = arrays.linalg.svd(kernel, full_matrices=False)
+    rank = min(sizes)
     root = singular[..., :rank] ** (1 / depth)
     ends = left[..., :rank] * root[..., None, :], root[..., None] * right[..., :rank, :]
-    middle = root[..., None] * np.eye(rank)
+    middle = root[..., None] * arrays.eye(rank, dtype=root.dtype)
     factors = [ends[0], *[middle] * (depth - 2), ends[1]]
-    return [
-        _pad(factor, shape).astype(dtype)
-        for factor, shape in zip(factors, pairwise(sizes), strict=True)
-    ]
+    shapes = pairwise(sizes)
+    return [_pad(factor, shape, arrays) for factor, shape in zip(factors, shapes, strict=True)]
 
 
 def truncation_error(kernel: npt.ArrayLike, width: Width, relative: bool = False) -> Float64Array:
@@ -436,21 +451,28 @@ def identity_factors(kernel: npt.ArrayLike, depth: int, width: Width = None) -> 
     kernel = real_matrices("kernel", kernel)
     inputs, units = kernel.shape[-2:]
     sizes = hidden_widths(inputs, units, positive_integer("depth", depth), width)
+    return [np.array(factor) for factor in identity_split(kernel, sizes, np)]
+
+
+def identity_split(kernel: Matrix, sizes: Sizes, arrays: ModuleType) -> list[Matrix]:
+    """What `identity_factors` does, by NumPy or in a traced program: see `balanced_split`."""
     shapes = list(pairwise(sizes))
+    leading = tuple(kernel.shape[:-2])
     factors = [
-        np.broadcast_to(np.eye(*shape, dtype=kernel.dtype), (*kernel.shape[:-2], *shape)).copy()
+        arrays.broadcast_to(arrays.eye(*shape, dtype=kernel.dtype), (*leading, *shape))
         for shape in shapes
     ]
-    holder = 0 if sizes[0] >= sizes[-1] else depth - 1
+    holder = 0 if sizes[0] >= sizes[-1] else len(shapes) - 1
     rows, columns = shapes[holder]
-    factors[holder] = _pad(kernel[..., :rows, :columns], shapes[holder])
+    factors[holder] = _pad(kernel[..., :rows, :columns], shapes[holder], arrays)
     return factors
 
 
-def _pad(matrix: Array, shape: tuple[int, int]) -> Array:
+def _pad(matrix: Matrix, shape: tuple[int, int], arrays: ModuleType) -> Matrix:
     """Append zero rows and columns up to `shape`."""
-    missing = [(0, size - have) for size, have in zip(shape, matrix.shape[-2:], strict=True)]
-    return np.pad(matrix, [(0, 0)] * (matrix.ndim - 2) + missing)
+    have = tuple(matrix.shape)
+    missing = [(0, size - known) for size, known in zip(shape, have[-2:], strict=True)]
+    return arrays.pad(matrix, [(0, 0)] * (len(have) - 2) + missing)
 
 
 def balancedness_gap(factors: Sequence[Tensor]) -> Tensor:

@@ -4,14 +4,13 @@ import functools
 import math
 import re
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
 from keras_overparam.checks import (
-    boolean,
     finite_number,
     fraction,
     positive_integer,
@@ -33,11 +32,26 @@ from keras_overparam.end_to_end import (
     tracked_root,
     unit_step_norm,
 )
+from keras_overparam.kernels import row_axes
 from keras_overparam.typing import Config, Sizes, Tensor
 
-EXCLUDE = ("embeddings", "depthwise", r"/factor_\d+$")
 TRACKED_FROM = 64  # columns; smaller kernels are decomposed faster than they are tracked
 STALLED_BELOW = 1e-2  # largest factor by which the rule multiplies a gradient, at a stalled start
+EARLIER_EXCLUDE = ("embeddings", "depthwise", r"/factor_\d+$")  # by default, before 0.1.0
+PATHS_SHOWN = 50  # in an error
+
+
+class Treatment(NamedTuple):
+    """How a variable is trained: as a matrix whose rows are its first axes, by the rule of a depth.
+
+    `row_axes` is 0 and `depth` is 1 for what gets plain gradient descent.
+    """
+
+    row_axes: int
+    depth: int
+
+
+PLAIN = Treatment(row_axes=0, depth=1)
 
 
 @keras.saving.register_keras_serializable(package="keras_overparam")
@@ -53,8 +67,13 @@ class EndToEnd(keras.optimizers.SGD):
     gradient takes the place of the gradient; clipping, accumulation, loss scaling and averaging
     are Keras's own, and act before the rule (clipping) or after it (averaging).
 
-    Which variables are kernels is decided once, when the optimizer is built: matrices, and on
-    request convolution kernels, as matrices of shape `(receptive field · channels, filters)`.
+    Which variables are kernels is decided once, when the optimizer is built, and stays so in a
+    saved and loaded model. Kernels are matrices, variables of two axes, but for those that their
+    layers call `bias`, `beta`, `gamma`, `alpha` or `scale` (added or multiplied entry by entry),
+    `embeddings` (looked up), `lora_…` and `factor_1`, `factor_2`, … (factors of a product). That
+    name is the last part of a variable's path; layers may have any name. What belongs to a
+    variable of more than two axes, only its layer knows: give `kernels=kernels_of(model)` to train
+    convolutions and attention by the rule too.
 
     At depth 2, kernels of 64 columns and rows or more are not decomposed at every step. The
     optimizer keeps their singular vectors of some earlier step, corrects by matrix products for
@@ -65,14 +84,17 @@ class EndToEnd(keras.optimizers.SGD):
         learning_rate: η, a float or a schedule.
         depth: N, a positive integer for all kernels; or a dictionary from regular expressions to
             depths, in which the first that is found in a kernel's path counts, and kernels without
-            one get plain gradient descent. Depth 1 is `keras.optimizers.SGD`.
+            one get plain gradient descent. Each must be found in the path of a kernel. Depth 1 is
+            `keras.optimizers.SGD`.
         momentum: as in `SGD`.
         nesterov: as in `SGD`.
         weight_decay: λ. Kernels decay by Nλ, as they would through their factors; exclude variables
             with `exclude_from_weight_decay`.
-        convolutions: whether kernels of more than two axes are trained by the rule too.
-        exclude: regular expressions; a variable in whose path one is found is not a kernel. By
-            default embeddings, depthwise convolutions and the factors of factored layers.
+        kernels: which variables are kernels instead, a dictionary from their paths to how many of
+            their leading axes are the rows of the matrix; see `kernels_of`. A depthwise kernel of
+            shape `(height, width, channels, multiplier)` has 2 in `FactoredDepthwiseConv2D`.
+        exclude: regular expressions; a variable in whose path one is found is not a kernel. Each
+            must be found in the path of a variable.
         tolerance: 0 for the exact rule at every step. Otherwise what the rule needs of a kernel is
             kept until the kernel has moved by this fraction of its norm; the relative error of an
             update is then about the tolerance at depth 2, and about its 2/N-th power beyond; more
@@ -87,7 +109,8 @@ class EndToEnd(keras.optimizers.SGD):
             `gradient_accumulation_steps`, `name`, …).
 
     Raises:
-        ValueError: for arguments out of range. What `SGD` refuses is refused with its error.
+        ValueError: for arguments out of range and, when the optimizer is built, for patterns and
+            paths that are not found. What `SGD` refuses is refused with its error.
 
     Example:
 
@@ -113,14 +136,20 @@ class EndToEnd(keras.optimizers.SGD):
         momentum: float = 0.0,
         nesterov: bool = False,
         weight_decay: float | None = None,
-        convolutions: bool = False,
-        exclude: Sequence[str] = EXCLUDE,
+        kernels: Mapping[str, int] | None = None,
+        exclude: Sequence[str] = (),
         tolerance: float = 0.0,
         gradient_rank: int | None = None,
         **kwargs: Any,
     ) -> None:
+        if "convolutions" in kwargs:
+            raise ValueError(
+                "`convolutions` went by the names of layers and is gone: pass "
+                "kernels=kernels_of(model), which goes by what layers are. "
+                f"Received: convolutions={kwargs['convolutions']!r}"
+            )
         depth = _checked_depth(depth)
-        convolutions = boolean("convolutions", convolutions)
+        kernels = _checked_kernels(kernels)
         exclude = _checked_patterns("exclude", exclude)
         tolerance = fraction("tolerance", tolerance)
         if gradient_rank is not None:
@@ -135,10 +164,12 @@ class EndToEnd(keras.optimizers.SGD):
             **kwargs,
         )
         self.depth = depth
-        self.convolutions = convolutions
+        self.kernels = kernels
         self.exclude = exclude
         self.tolerance = tolerance
         self.gradient_rank = gradient_rank
+        self._built_for: list[list[Any]] = []  # of each variable, its shape and `Treatment`
+        self._treatments: list[Treatment] = []
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         """Decide which variables are kernels, and create the optimizer's state.
@@ -148,15 +179,31 @@ class EndToEnd(keras.optimizers.SGD):
         """
         if self.built:
             return
+        if [shape for shape, *_ in self._built_for] != [list(v.shape) for v in variables]:
+            self._refuse_what_is_not_found(variables)
+            self._built_for = [[list(v.shape), *self._treatment_by_path(v)] for v in variables]
+        self._treatments = [Treatment(*how) for _, *how in self._built_for]
         super().build(variables)
-        self._depths = [self.depth_of(variable) for variable in variables]
         self._kept = [
-            self._create_kept(variable, depth)
-            for variable, depth in zip(variables, self._depths, strict=True)
+            self._create_kept(variable, treatment)
+            for variable, treatment in zip(variables, self._treatments, strict=True)
         ]
-        for variable, depth in zip(variables, self._depths, strict=True):
-            if depth > 1:
-                _warn_if_stalled(variable, depth)
+        for variable, treatment in zip(variables, self._treatments, strict=True):
+            if treatment.depth > 1:
+                _warn_if_stalled(variable, treatment.depth)
+
+    def treatment_of(self, variable: keras.Variable) -> Treatment:
+        """How a variable is trained.
+
+        Args:
+            variable: a variable of the model.
+
+        Returns:
+            A `Treatment`.
+        """
+        if self.built and self._var_key(variable) in self._trainable_variables_indices:
+            return self._treatments[self._get_variable_index(variable)]
+        return self._treatment_by_path(variable)
 
     def depth_of(self, variable: keras.Variable) -> int:
         """Depth of the rule by which a variable is trained.
@@ -167,20 +214,68 @@ class EndToEnd(keras.optimizers.SGD):
         Returns:
             N; 1, plain gradient descent, if it is no kernel.
         """
-        path = variable.path
-        rank = len(variable.shape)
-        kernel = rank == 2 or (self.convolutions and rank > 2)
-        if not kernel or any(re.search(pattern, path) for pattern in self.exclude):
-            return 1
-        if isinstance(self.depth, int):
-            return self.depth
-        return next((n for pattern, n in self.depth.items() if re.search(pattern, path)), 1)
+        return self.treatment_of(variable).depth
 
-    def _create_kept(self, variable: keras.Variable, depth: int) -> list[keras.Variable] | None:
+    def trained_by_the_rule(self) -> list[tuple[keras.Variable, Treatment]]:
+        """The kernels that the optimizer was built for, of depths above 1, and their treatment.
+
+        Returns:
+            List of pairs.
+        """
+        pairs = zip(self._trainable_variables, self._treatments, strict=True)
+        return [(variable, treatment) for variable, treatment in pairs if treatment.depth > 1]
+
+    def _treatment_by_path(self, variable: keras.Variable) -> Treatment:
+        path, rows = _path(variable), self._row_axes_by_path(variable)
+        if not rows or any(re.search(pattern, path) for pattern in self.exclude):
+            return PLAIN
+        if isinstance(self.depth, int):
+            return Treatment(rows, self.depth)
+        depths = (depth for pattern, depth in self.depth.items() if re.search(pattern, path))
+        return Treatment(rows, next(depths, 1))
+
+    def _row_axes_by_path(self, variable: keras.Variable) -> int:
+        """How many of a variable's axes are a kernel's rows, before any is excluded; or 0."""
+        path, shape = _path(variable), tuple(variable.shape)
+        if self.kernels is None:
+            return row_axes(shape, path.rpartition("/")[-1])
+        rows = self.kernels.get(path, 0)
+        if rows and rows >= len(shape):
+            raise ValueError(
+                f"`kernels` has {path!r} with {rows} axes of rows, and it is of shape {shape}: at "
+                "least one axis must be left for the columns."
+            )
+        return 0 if 0 in shape else rows
+
+    def _refuse_what_is_not_found(self, variables: Sequence[keras.Variable]) -> None:
+        """Refuse patterns, and paths of kernels, that are not found among the variables."""
+        paths = [_path(variable) for variable in variables]
+        for path in self.kernels or ():
+            if path not in paths:
+                raise _not_found("kernels", "path", path, "that is no variable's", paths)
+        for pattern in self.exclude:
+            if not any(re.search(pattern, path) for path in paths):
+                raise _not_found("exclude", "pattern", pattern, "found in no variable's", paths)
+        if isinstance(self.depth, dict):
+            paths = [_path(variable) for variable in variables if self._is_kernel(variable)]
+            for pattern in self.depth:
+                if not any(re.search(pattern, path) for path in paths):
+                    raise _not_found("depth", "pattern", pattern, "found in no kernel's", paths)
+
+    def _is_kernel(self, variable: keras.Variable) -> bool:
+        excluded = any(re.search(pattern, _path(variable)) for pattern in self.exclude)
+        return not excluded and self._row_axes_by_path(variable) > 0
+
+    def _create_kept(
+        self, variable: keras.Variable, treatment: Treatment
+    ) -> list[keras.Variable] | None:
         """State that the rule keeps of a kernel from step to step; `None` if there is none."""
-        rows, columns = _tall_shape(variable.shape)
+        depth = treatment.depth
+        if depth == 1:
+            return None
+        columns, rows = sorted(matrix_shape(variable.shape, treatment.row_axes))
         tall, square = (rows, columns), (columns, columns)
-        if depth == 1 or columns == 1:
+        if columns == 1:
             return None  # nothing to decompose
         if self.tolerance and depth == 2:
             shapes = [("basis", square), ("reference", tall), ("polar", tall), ("root", square)]
@@ -191,7 +286,7 @@ class EndToEnd(keras.optimizers.SGD):
             shapes = [("basis", square)]
         else:
             return None
-        name = variable.path.replace("/", "_")
+        name = _path(variable).replace("/", "_")
         dtype = "float64" if variable.dtype == "float64" else "float32"
         return [
             self.add_variable(
@@ -212,16 +307,16 @@ class EndToEnd(keras.optimizers.SGD):
             learning_rate: the present learning rate.
         """
         index = self._get_variable_index(variable)
-        if self._depths[index] > 1:
+        if self._treatments[index].depth > 1:
             gradient = self._preconditioned(index, variable, gradient)
         super().update_step(gradient, variable, learning_rate)
 
     def _preconditioned(self, index: int, variable: Tensor, gradient: Tensor) -> Tensor:
         """The rule's gradient of a kernel, in the kernel's own shape."""
-        matrix_shape = (-1, variable.shape[-1])
-        kernel = ops.reshape(ops.convert_to_tensor(variable), matrix_shape)
-        gradient = ops.reshape(ops.convert_to_tensor(gradient), matrix_shape)
-        depth, kept = self._depths[index], self._kept[index]
+        (rows, depth), kept = self._treatments[index], self._kept[index]
+        shape = matrix_shape(variable.shape, rows)
+        kernel = ops.reshape(ops.convert_to_tensor(variable), shape)
+        gradient = ops.reshape(ops.convert_to_tensor(gradient), shape)
         if kept is None:
             update = end_to_end_gradient(kernel, gradient, depth)
         else:
@@ -289,7 +384,7 @@ class EndToEnd(keras.optimizers.SGD):
         if self.weight_decay is None:
             return
         decay = self.weight_decay
-        depths = [self._depths[self._get_variable_index(variable)] for variable in variables]
+        depths = [self.depth_of(variable) for variable in variables]
         try:
             for depth in sorted(set(depths)):
                 group = [v for v, n in zip(variables, depths, strict=True) if n == depth]
@@ -300,14 +395,42 @@ class EndToEnd(keras.optimizers.SGD):
             self.weight_decay = decay
 
     def get_config(self) -> Config:
-        """Arguments of the constructor, serializable."""
-        return super().get_config() | {
+        """Arguments of the constructor, serializable, and what was decided by paths.
+
+        Paths may be others in a loaded model: Keras leaves out names of models around a layer.
+        """
+        config = super().get_config() | {
             "depth": dict(self.depth) if isinstance(self.depth, dict) else self.depth,
-            "convolutions": self.convolutions,
+            "kernels": None if self.kernels is None else dict(self.kernels),
             "exclude": list(self.exclude),
             "tolerance": self.tolerance,
             "gradient_rank": self.gradient_rank,
         }
+        by_path = isinstance(self.depth, dict) or self.kernels or self.exclude
+        decided = [[list(shape), *how] for shape, *how in self._built_for]
+        return config | {"built_for": decided} if by_path and decided else config
+
+    @classmethod
+    def from_config(
+        cls, config: Config, custom_objects: Mapping[str, Any] | None = None
+    ) -> "EndToEnd":
+        """An optimizer of a configuration, which treats variables of the same shapes as before.
+
+        Args:
+            config: dictionary, as `get_config` returns it.
+            custom_objects: dictionary of classes by name, for a schedule of the learning rate.
+
+        Returns:
+            An `EndToEnd`, not built.
+        """
+        config = dict(config)
+        if config.get("convolutions") is False:  # of a file written by an earlier version
+            del config["convolutions"]
+            config["exclude"] = [one for one in config["exclude"] if one not in EARLIER_EXCLUDE]
+        built_for = config.pop("built_for", [])
+        optimizer: EndToEnd = super().from_config(config, custom_objects)
+        optimizer._built_for = built_for
+        return optimizer
 
 
 def _checked_depth(depth: int | dict[str, int]) -> int | dict[str, int]:
@@ -329,10 +452,36 @@ def _checked_patterns(name: str, patterns: Sequence[str]) -> list[str]:
     return [regular_expression(name, pattern) for pattern in patterns]
 
 
-def _tall_shape(shape: Sizes) -> tuple[int, int]:
-    """Sizes of a kernel as a matrix, the larger first."""
-    rows, columns = math.prod(shape[:-1]), shape[-1]
-    return max(rows, columns), min(rows, columns)
+def _checked_kernels(kernels: Mapping[str, int] | None) -> dict[str, int] | None:
+    if kernels is None:
+        return None
+    if not isinstance(kernels, Mapping) or not all(isinstance(path, str) for path in kernels):
+        raise refusal("kernels", "None or a dictionary from paths to positive integers", kernels)
+    return {path: positive_integer("kernels", rows) for path, rows in kernels.items()}
+
+
+def _not_found(name: str, what: str, value: str, where: str, paths: Sequence[str]) -> ValueError:
+    shown = ", ".join(map(repr, paths[:PATHS_SHOWN])) or "none"
+    more = "" if len(paths) <= PATHS_SHOWN else f" and {len(paths) - PATHS_SHOWN} more"
+    return ValueError(f"`{name}` has the {what} {value!r}, {where} path. There are: {shown}{more}.")
+
+
+def _path(variable: keras.Variable) -> str:
+    """The path of a Keras variable; the name of one of TensorFlow, which has no path."""
+    return str(getattr(variable, "path", variable.name))
+
+
+def matrix_shape(shape: Sizes, row_axes: int) -> tuple[int, int]:
+    """Sizes of a kernel as a matrix.
+
+    Args:
+        shape: the kernel's own.
+        row_axes: how many of its leading axes are rows.
+
+    Returns:
+        Pair of the numbers of rows and columns.
+    """
+    return math.prod(shape[:row_axes]), math.prod(shape[row_axes:])
 
 
 def _warn_if_stalled(variable: keras.Variable, depth: int) -> None:

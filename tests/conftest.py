@@ -1,4 +1,4 @@
-"""Fixtures of several test files, and the core's tests on other backends."""
+"""Fixtures of several test files, and the core's tests on other backends and held to AVX2."""
 
 import importlib.util
 import os
@@ -7,14 +7,20 @@ import sys
 import tempfile
 from pathlib import Path
 
+import older_processor
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ON_PYTORCH = ["layers", "factored_layers", "conversion", "conversion_state", "optimizers"]
+ON_PYTORCH = [
+    *("layers", "factored_layers", "starts", "drop_in"),
+    *("conversion", "conversion_state", "optimizers"),
+]
 OTHERS = {
     "jax": ["tests/core"],
     "torch": [f"tests/core/test_{part}.py" for part in ON_PYTORCH],
 }
+# Where what another processor rounds otherwise could pass a bound.
+NUMERICAL = ["end_to_end", "factorization", "layers", "optimizers", "consequences", "losses"]
 # Nearly all that tests on JAX do is to compile small programs, most of them for one call. They are
 # compiled as ever but for optimizations of machine code, and what is compiled again (the same
 # conditional in the next step, the same model made anew) is read from a cache of this run.
@@ -28,26 +34,34 @@ RUNS = pytest.StashKey()
 
 
 def pytest_collection_finish(session):
-    """Start the core's tests on other backends, if they are wanted, beside all others.
+    """Start the core's tests elsewhere, if they are wanted, beside all others.
 
     On JAX they take nearly as long as all others together.
     """
-    wanted = any("other_backends" in item.fixturenames for item in session.items)
+    wanted = any("runs_beside" in item.fixturenames for item in session.items)
     if wanted and not session.config.option.collectonly:
         folder = tempfile.TemporaryDirectory()
-        runs = {
-            backend: _started(backend, tests, Path(folder.name) / backend)
-            for backend, tests in OTHERS.items()
-            if importlib.util.find_spec(backend)
-        }
-        session.config.stash[RUNS] = folder, runs
+        session.config.stash[RUNS] = folder, _started_runs(Path(folder.name))
 
 
-def _started(backend, tests, log):
-    """A test run on a backend, and the file that it reports to."""
+def _started_runs(folder):
+    """Runs on the backends that are installed, and one held to AVX2 where there is more."""
+    runs = {}
+    for backend, tests in OTHERS.items():
+        if importlib.util.find_spec(backend):
+            cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
+            environment = JAX | cache | {"KERAS_BACKEND": backend}
+            runs[backend] = _started(tests, environment, folder / backend)
+    if older_processor.newer_features("avx2"):
+        tests = [f"tests/core/test_{part}.py" for part in NUMERICAL]
+        runs["avx2"] = _started(tests, older_processor.environment("avx2"), folder / "avx2")
+    return runs
+
+
+def _started(tests, environment, log):
+    """A test run with some variables of the environment, and the file that it reports to."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *tests]
-    cache = str(log.with_suffix(".cache"))
-    environment = os.environ | JAX | {"KERAS_BACKEND": backend, "JAX_COMPILATION_CACHE_DIR": cache}
+    environment = os.environ | environment
     with log.open("wb") as file:
         run = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT
@@ -66,8 +80,8 @@ def pytest_unconfigure(config):
 
 
 @pytest.fixture
-def other_backends(request):
-    """Test runs on the other backends that are installed, by name: their log and process."""
+def runs_beside(request):
+    """Test runs beside this one, by name ("jax", "torch", "avx2"): their log and process."""
     return request.config.stash[RUNS][1]
 
 

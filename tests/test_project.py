@@ -5,10 +5,12 @@ import doctest
 import importlib
 import os
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import older_processor
 import pytest
 
 import keras_overparam
@@ -72,11 +74,34 @@ def test_the_public_names_all_exist_and_have_runnable_examples():
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_the_core_passes_its_tests_on_other_backends(backend, other_backends):
-    if backend not in other_backends:
+def test_the_core_passes_its_tests_on_other_backends(backend, runs_beside):
+    if backend not in runs_beside:
         pytest.skip(f"{backend} is not installed; the test extra does")
-    log, run = other_backends[backend]
+    log, run = runs_beside[backend]
     assert run.wait() == 0, log.read_text()[-3000:]
+
+
+def test_the_core_passes_its_numerical_tests_held_to_avx2(runs_beside):
+    if "avx2" not in runs_beside:
+        pytest.skip("this processor has no more than AVX2, so that all tests are held to it")
+    log, run = runs_beside["avx2"]
+    assert run.wait() == 0, log.read_text()[-3000:]
+
+
+@pytest.mark.parametrize(("level", "name"), [("avx2", "Haswell AVX2"), ("sse4", "Nehalem SSE4.1")])
+def test_libraries_are_held_to_an_older_processor(level, name):
+    if not older_processor.newer_features(level):
+        pytest.skip("this processor has no more")
+    code = """if True:
+        import numpy as np, tensorflow as tf, threadpoolctl
+        tf.ones((64, 64)) @ tf.ones((64, 64))
+        libraries = threadpoolctl.threadpool_info()
+        print(*{one["architecture"] for one in libraries if one["internal_api"] == "openblas"})"""
+    held = os.environ | older_processor.environment(level) | {"ONEDNN_VERBOSE": "1"}
+    command = [sys.executable, "-c", code]
+    said = subprocess.run(command, env=held, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"cpu,isa:Intel (\S+)", said).group(1)
+    assert f"{said.splitlines()[-1]} {found}" == name
 
 
 def test_importing_the_core_on_jax_does_not_load_tensorflow():

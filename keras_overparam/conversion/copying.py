@@ -1,6 +1,5 @@
 """Copies of models, with some of their layers converted on the way."""
 
-import collections
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator
@@ -33,7 +32,6 @@ class Copier:
         self.chosen = chosen
         self.converted = converted
         self.copies: dict[int, Layer] = {}  # by identity: what is shared stays shared
-        self.shared: set[int] = set()  # identities of the layers that several layers hold
         self.pairs: list[Pair] = []
         self.replaced: list[Pair] = []
 
@@ -43,8 +41,6 @@ class Copier:
         Raises:
             ValueError: if a layer cannot be copied or converted; it names the innermost such.
         """
-        held = [inner for holder in all_layers(model) for inner in map(id, holder._layers)]
-        self.shared = {inner for inner, count in collections.Counter(held).items() if count > 1}
         with _telling(model):
             copy = self.copy(model)
         self._refuse_what_is_untied()
@@ -75,26 +71,28 @@ class Copier:
             self.replaced.append((layer, copy))
             self.pairs += zip(layer._layers, copy._layers, strict=True)
             return copy
-        if is_graph(layer) and not (self._keeps_its_graph(layer) and _can_be_made_again(layer)):
+        copy = _made_again_if_it_can(layer) if is_graph(layer) else made_again(layer)
+        if copy is None or (is_graph(layer) and not self._can_be_filled(layer, copy, {})):
             with _uncompiled(layer):
                 return self._graph(layer)
-        return self._composite(layer)
+        rename(layer, copy)
+        self._fill(layer, copy)
+        return copy
 
-    def _keeps_its_graph(self, layer: Layer) -> bool:
-        """Whether a model of a class of its own can be copied by that class, as for loading.
+    def _can_be_filled(self, layer: Layer, copy: Layer, found: dict[int, Layer]) -> bool:
+        """Whether a copy that was made again can be given all that belongs into it.
 
-        Its graph calls the layers that the class made: what they hold may be replaced, they not.
+        What a layer holds can be replaced, but not the layers that a graph calls: these must be the
+        copies themselves, wherever they stand.
         """
-        return _is_of_its_own_class(layer) and all(map(self._stays, layer._layers))
-
-    def _stays(self, layer: Layer) -> bool:
-        """Whether the copy of a layer is the one that its holder makes anew."""
-        if id(layer) in self.copies or id(layer) in self.shared:
-            return False
-        if is_graph(layer):
-            apart = self.shared.isdisjoint(map(id, all_layers(layer)))
-            return self._keeps_its_graph(layer) or (apart and not self._converts(layer))
-        return not (layer.built and self.chosen(layer))
+        for inner, counterpart in counterparts(layer, copy):
+            known = self.copies.get(id(inner), found.setdefault(id(inner), counterpart))
+            chosen = inner.built and self.chosen(inner)
+            if is_graph(layer) and (chosen or known is not counterpart):
+                return False
+            if not chosen and not self._can_be_filled(inner, counterpart, found):
+                return False
+        return True
 
     def _graph(self, model: keras.Model) -> keras.Model:
         """Copy of a sequential or functional model, made by calling copies of its layers."""
@@ -105,13 +103,6 @@ class Copier:
             copy = keras.models.clone_model(model, inputs, clone_function=self.copy)
         if type(copy) is not type(model):
             _check_plain_copy(model, copy)
-        return copy
-
-    def _composite(self, layer: Layer) -> Layer:
-        """Copy of a layer from its configuration, with what it holds replaced."""
-        copy = made_again(layer)
-        rename(layer, copy)
-        self._fill(layer, copy)
         return copy
 
     def _fill(self, layer: Layer, copy: Layer) -> None:
@@ -133,7 +124,10 @@ class Copier:
 
         The counterpart serves, unless the layer is converted, or has a copy elsewhere.
         """
-        if id(layer) in self.copies or not self._stays(layer):
+        serves = not (layer.built and self.chosen(layer))
+        if is_graph(layer):
+            serves = serves and self._can_be_filled(layer, counterpart, {})
+        if id(layer) in self.copies or not serves:
             return self.copy(layer)
         with naming(layer):
             self.copies[id(layer)] = counterpart
@@ -181,12 +175,14 @@ def made_again(layer: Layer) -> Layer:
         ) from error
 
 
-def _can_be_made_again(layer: Layer) -> bool:
+def _made_again_if_it_can(model: keras.Model) -> keras.Model | None:
+    """The same for a graph, if a class of its own makes it: others are made by their calls."""
+    if not _is_of_its_own_class(model):
+        return None
     try:
-        made_again(layer)
+        return made_again(model)
     except LayerRefusal:
-        return False
-    return True
+        return None
 
 
 def _build_alike(layer: Layer, copy: Layer) -> None:

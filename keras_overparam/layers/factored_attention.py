@@ -5,13 +5,13 @@ from typing import Any
 import keras
 
 from keras_overparam.layers.factored_einsum_dense import FactoredEinsumDense
-from keras_overparam.layers.factored_kernel import checked_factoring
+from keras_overparam.layers.factored_kernel import DropIn, checked_factoring
 from keras_overparam.layers.holding import replace_held
 from keras_overparam.typing import Config, Factorization, Identifier, Shape, Width
 
 
 @keras.saving.register_keras_serializable(package="keras_overparam")
-class FactoredMultiHeadAttention(keras.layers.MultiHeadAttention):
+class FactoredMultiHeadAttention(DropIn, keras.layers.MultiHeadAttention):
     """`keras.layers.MultiHeadAttention` whose projections are `FactoredEinsumDense` layers.
 
     The query's, key's and value's kernels are matrices of shape `(features, heads · size)`, the
@@ -39,6 +39,8 @@ class FactoredMultiHeadAttention(keras.layers.MultiHeadAttention):
     3
     """
 
+    stock = keras.layers.MultiHeadAttention
+
     def __init__(
         self,
         *args: Any,
@@ -48,9 +50,7 @@ class FactoredMultiHeadAttention(keras.layers.MultiHeadAttention):
         factor_regularizer: Identifier | None = None,
         **kwargs: Any,
     ) -> None:
-        depth, width = checked_factoring(
-            depth, width, factorization, kwargs.get("kernel_constraint")
-        )
+        depth, width = checked_factoring(depth, width, factorization)
         super().__init__(*args, **kwargs)
         self._factoring = {
             "depth": depth,

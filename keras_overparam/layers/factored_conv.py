@@ -2,7 +2,6 @@
 
 import math
 from itertools import pairwise
-from typing import Any
 
 import keras
 from keras import ops
@@ -10,13 +9,22 @@ from keras import ops
 from keras_overparam.checks import real_numbers
 from keras_overparam.factorization import application_plans, chain_sizes, plan_for
 from keras_overparam.layers.factored_kernel import FactoredKernel
-from keras_overparam.typing import Config, Identifier, Shape, Tensor
+from keras_overparam.typing import Shape, Tensor
 
 ASSUMED_BATCH = 32  # where the batch size is not known when a layer is traced
 
 
 class _FactoredConv(FactoredKernel):
     """What the factored convolutions of 1, 2 and 3 dimensions share."""
+
+    def build(self, input_shape: Shape) -> None:
+        """Create the factors and the bias.
+
+        Args:
+            input_shape: shape in which the number of channels is known.
+        """
+        self._require_sizes(_channels(self, input_shape), "a channel axis")
+        super().build(input_shape)
 
     def call(self, inputs: Tensor) -> Tensor:
         """Convolve in the order that is cheapest for this many output positions.
@@ -31,7 +39,7 @@ class _FactoredConv(FactoredKernel):
         for matrix in others:
             kernel = self._as_conv_kernel(matrix, (1,) * self.rank + tuple(matrix.shape))
             outputs = ops.conv(outputs, kernel, padding="valid", data_format=self.data_format)
-        if self.bias is not None:
+        if self.use_bias:
             outputs = ops.add(outputs, _along_channels(self.bias, self.rank, self.data_format))
         return self.activation(outputs)
 
@@ -73,6 +81,11 @@ def _as_floats(inputs: Tensor, dtype: str) -> Tensor:
     """Integers, which backends do not convolve, become floats; floats are cast by Keras."""
     real_numbers("inputs", inputs)
     return ops.cast(inputs, dtype) if keras.backend.is_int_dtype(inputs.dtype) else inputs
+
+
+def _channels(layer: keras.layers.Layer, input_shape: Shape) -> Shape:
+    """The part of a shape that says how many channels there are."""
+    return input_shape[-1:] if layer.data_format == "channels_last" else input_shape[1:2]
 
 
 def _along_channels(bias: Tensor, rank: int, data_format: str) -> Tensor:
@@ -187,17 +200,10 @@ class FactoredDepthwiseConv2D(FactoredKernel, keras.layers.DepthwiseConv2D):
 
     stock = keras.layers.DepthwiseConv2D
 
-    def __init__(
-        self,
-        *args: Any,
-        depthwise_regularizer: Identifier | None = None,
-        depthwise_constraint: None = None,
-        **kwargs: Any,
-    ) -> None:
-        kwargs.setdefault("kernel_regularizer", depthwise_regularizer)
-        kwargs.setdefault("kernel_constraint", depthwise_constraint)
-        super().__init__(*args, **kwargs)
-        self.depthwise_regularizer = self.kernel_regularizer
+    def build(self, input_shape: Shape) -> None:
+        """Create the factors and the bias: see `FactoredConv2D`."""
+        self._require_sizes(_channels(self, input_shape), "a channel axis")
+        super().build(input_shape)
 
     def _row_axes(self) -> tuple[int, ...]:
         return (0, 1)
@@ -216,13 +222,6 @@ class FactoredDepthwiseConv2D(FactoredKernel, keras.layers.DepthwiseConv2D):
             data_format=self.data_format,
             dilation_rate=self.dilation_rate,
         )
-        if self.bias is not None:
+        if self.use_bias:
             outputs = ops.add(outputs, _along_channels(self.bias, self.rank, self.data_format))
         return self.activation(outputs)
-
-    def get_config(self) -> Config:
-        """Arguments of the constructor, serializable."""
-        config = super().get_config()
-        return {
-            k: v for k, v in config.items() if k not in ("kernel_regularizer", "kernel_initializer")
-        }

@@ -13,26 +13,26 @@ from keras_overparam.typing import Config, Factorization, Identifier, Shape, Ten
 class FactoredDense(FactoredLinear):
     """`keras.layers.Dense` whose kernel is trained as `K = A1 @ A2 @ … @ AN`.
 
-    Computes `activation(x @ K + bias)`. Swap the class name and a model works: every argument of
-    `Dense` is kept where it makes sense, and with the default factorization the layer starts as the
-    function that the `Dense` would have started as.
+    Computes `activation(x @ K + bias)`. Swap the class name and a model works: the arguments of
+    `Dense` come first, in its order, and those of the factors by keyword. With the default
+    factorization the layer starts as the function that the `Dense` would have started as.
 
     Args:
         units: positive integer, size of the output.
         activation: activation function, as in `Dense`.
         use_bias: whether to add a bias.
-        depth: number of factors, N ≥ 1. Depth 1 is the plain layer.
-        width: sizes between the factors, see `FactoredLinear`.
-        factorization: "balanced", "independent" or "identity", see `FactoredLinear`.
         kernel_initializer: initializer of the kernel (of each factor if "independent").
         bias_initializer: initializer of the bias.
         kernel_regularizer: regularizer of the product `K`.
-        factor_regularizer: regularizer of each factor.
         bias_regularizer: regularizer of the bias.
         activity_regularizer: regularizer of the output.
         kernel_constraint: not supported (see `FactoredLinear`).
         bias_constraint: constraint of the bias.
         lora_rank, lora_alpha, quantization_config: not supported before `collapse()`.
+        depth: number of factors, N ≥ 1. Depth 1 is the plain layer.
+        width: sizes between the factors, see `FactoredLinear`.
+        factorization: "balanced", "independent" or "identity", see `FactoredLinear`.
+        factor_regularizer: regularizer of each factor.
         **kwargs: those of `keras.layers.Layer` (`name`, `dtype`, `trainable`).
 
     Input shape:
@@ -69,13 +69,9 @@ class FactoredDense(FactoredLinear):
         units: int,
         activation: Identifier | None = None,
         use_bias: bool = True,
-        depth: int = 2,
-        width: Width = None,
-        factorization: Factorization = "balanced",
         kernel_initializer: Identifier = "glorot_uniform",
         bias_initializer: Identifier = "zeros",
         kernel_regularizer: Identifier | None = None,
-        factor_regularizer: Identifier | None = None,
         bias_regularizer: Identifier | None = None,
         activity_regularizer: Identifier | None = None,
         kernel_constraint: None = None,
@@ -83,24 +79,29 @@ class FactoredDense(FactoredLinear):
         lora_rank: None = None,
         lora_alpha: None = None,
         quantization_config: None = None,
+        *,
+        depth: int = 2,
+        width: Width = None,
+        factorization: Factorization = "balanced",
+        factor_regularizer: Identifier | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
             units,
-            depth=depth,
-            width=width,
-            factorization=factorization,
             kernel_initializer=kernel_initializer,
             kernel_regularizer=kernel_regularizer,
-            factor_regularizer=factor_regularizer,
             activity_regularizer=activity_regularizer,
             kernel_constraint=kernel_constraint,
             lora_rank=lora_rank,
             lora_alpha=lora_alpha,
             quantization_config=quantization_config,
+            depth=depth,
+            width=width,
+            factorization=factorization,
+            factor_regularizer=factor_regularizer,
             **kwargs,
         )
-        self.activation = keras.activations.get(activation)
+        self.activation = activation
         self.use_bias = use_bias
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
@@ -123,11 +124,12 @@ class FactoredDense(FactoredLinear):
                 constraint=self.bias_constraint,
             )
 
-    def call(self, inputs: Tensor) -> Tensor:
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         """Apply the layer.
 
         Args:
             inputs: tensor `(batch_size, …, inputs)`.
+            training: not used, as in the stock layer.
         """
         outputs = super().call(inputs)
         if self.bias is not None:
@@ -135,7 +137,7 @@ class FactoredDense(FactoredLinear):
         return self.activation(outputs)
 
     def _stock_config(self) -> Config:
-        return super()._stock_config() | {"use_bias": self.use_bias}
+        return super()._stock_config() | {"use_bias": self.bias is not None}
 
     def get_config(self) -> Config:
         """Arguments of the constructor, serializable."""

@@ -1,5 +1,6 @@
 """What every layer with a factored kernel has in common."""
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from types import ModuleType
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from keras_overparam.checks import hidden_width, one_of, positive_integer, real_matrices
+from keras_overparam.checks import hidden_width, one_of, positive_integer, real_array
 from keras_overparam.factorization import (
     balanced_factors,
     chain_product,
@@ -33,9 +34,122 @@ from keras_overparam.typing import (
 )
 
 FACTORIZATIONS = get_args(Factorization)
+VAR_POSITIONAL, VAR_KEYWORD = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+INSTEAD_OF_CONSTRAINT = (
+    "projecting a product does not say how to move its factors. Use `kernel_regularizer`, or "
+    "collapse() the layer and constrain the resulting stock layer"
+)
+INSTEAD_OF_LORA = "collapse() the layer, and call enable_lora() of the resulting stock layer"
+INSTEAD_OF_QUANTIZATION = "collapse() the layer, and quantize the resulting stock layer"
+UNSUPPORTED = (
+    "kernel_constraint",
+    "depthwise_constraint",
+    "lora_rank",
+    "lora_alpha",
+    "quantization_config",
+)
 
 
-class FactoredKernel(keras.layers.Layer):
+def label(layer: keras.layers.Layer) -> str:
+    """Class and name of a layer, as messages call it."""
+    return f"{type(layer).__name__} {layer.name!r}"
+
+
+def checked_factoring(
+    depth: int, width: Width, factorization: Factorization
+) -> tuple[int, int | list[int] | None]:
+    """Depth and width of a factored layer, checked with what else is said of its factors.
+
+    Args:
+        depth: number of factors, N ≥ 1.
+        width: sizes between the factors, see `FactoredLinear`.
+        factorization: "balanced", "independent" or "identity".
+
+    Returns:
+        Pair of the depth, an int, and the width: None, an int or a list of `depth − 1` ints.
+
+    Raises:
+        ValueError: for arguments out of range.
+    """
+    depth = positive_integer("depth", depth)
+    width = hidden_width(width, depth)
+    one_of("factorization", factorization, FACTORIZATIONS)
+    return depth, width
+
+
+def _parameters(stock: type[keras.layers.Layer]) -> list[inspect.Parameter]:
+    return list(inspect.signature(stock.__init__).parameters.values())[1:]
+
+
+class _Unsupported:
+    """An attribute of stock layers that is `None` on factors, and cannot be set to anything."""
+
+    def __init__(self, instead: str) -> None:
+        self.instead = instead
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, layer: object, owner: type | None = None) -> None:
+        return None
+
+    def __set__(self, layer: keras.layers.Layer, value: object) -> None:
+        if value is not None:
+            raise ValueError(
+                f"`{self.name}` is not supported by {label(layer)}: {self.instead}. "
+                f"Received: {self.name}={value!r}"
+            )
+
+
+def _shapes(store: Mapping[str, Array]) -> list[tuple[int, ...]]:
+    return [tuple(store[key].shape) for key in sorted(store.keys(), key=int)]
+
+
+class DropIn(keras.layers.Layer):
+    """Base of the layers that take the arguments of a stock layer, in its order.
+
+    A subclass names the stock layer. Its own arguments are taken by keyword only. Those of the
+    stock layer that factors cannot heed must be `None`, also as attributes.
+    """
+
+    stock: ClassVar[type[keras.layers.Layer]]  # the class of layer that it collapses to
+
+    kernel_constraint = _Unsupported(INSTEAD_OF_CONSTRAINT)
+    depthwise_constraint = _Unsupported(INSTEAD_OF_CONSTRAINT)
+    lora_rank = _Unsupported(INSTEAD_OF_LORA)
+    lora_alpha = _Unsupported(INSTEAD_OF_LORA)
+    lora_enabled = False
+    quantization_config = _Unsupported(INSTEAD_OF_QUANTIZATION)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = list(inspect.signature(cls.__init__).parameters.values())[1:]
+        kinds = [parameter.kind for parameter in own]
+        if VAR_POSITIONAL in kinds and hasattr(cls, "stock"):
+            first = [p for p in _parameters(cls.stock) if p.kind is not VAR_KEYWORD]
+            own = [*first, *own[kinds.index(VAR_POSITIONAL) + 1 :]]
+        cls.__signature__ = inspect.Signature(own)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        bound = inspect.Signature(_parameters(self.stock)).bind_partial(*args, **kwargs)
+        named = {k: v for k, v in bound.arguments.items() if k != "kwargs"}
+        named |= bound.arguments.get("kwargs", {})
+        unsupported = {name: named.pop(name) for name in UNSUPPORTED if name in named}
+        super().__init__(**named)
+        for name, value in unsupported.items():
+            setattr(self, name, value)
+        self._refuse_quantized_policy()
+
+    def _refuse_quantized_policy(self) -> None:
+        if self.quantization_mode is not None:
+            raise ValueError(
+                f"{label(self)} cannot have the weights of a quantized type: use a policy of "
+                "floats, collapse() the trained layer, and quantize the stock one. "
+                f"Received: dtype={self.dtype_policy.name!r}"
+            )
+
+
+class FactoredKernel(DropIn):
     """Base of the layers whose kernel, as a matrix, is trained as `K = A1 @ A2 @ … @ AN`.
 
     A subclass names the stock layer that it stands for, and says which of a kernel's axes are the
@@ -47,13 +161,9 @@ class FactoredKernel(keras.layers.Layer):
         width: sizes between the factors, see `FactoredLinear`.
         factorization: "balanced", "independent" or "identity", see `FactoredLinear`.
         factor_regularizer: regularizer of each factor.
-        kernel_regularizer: regularizer of the product.
-        kernel_constraint: not supported, kept so that the reason can be given.
-        lora_rank, lora_alpha, quantization_config: not supported before `collapse()`.
-        **kwargs: those of the stock layer.
+        *args, **kwargs: those of the stock layer, in its order. `kernel_constraint`, `lora_rank`,
+            `lora_alpha` and `quantization_config` are refused, also as attributes.
     """
-
-    stock: ClassVar[type[keras.layers.Layer]]  # the class of layer that it collapses to
 
     def __init__(
         self,
@@ -62,22 +172,13 @@ class FactoredKernel(keras.layers.Layer):
         width: Width = None,
         factorization: Factorization = "balanced",
         factor_regularizer: Identifier | None = None,
-        kernel_regularizer: Identifier | None = None,
-        kernel_constraint: None = None,
-        lora_rank: None = None,
-        lora_alpha: None = None,
-        quantization_config: None = None,
         **kwargs: Any,
     ) -> None:
-        depth, width = checked_factoring(depth, width, factorization, kernel_constraint)
-        _refuse_on_factors(
-            lora_rank=lora_rank, lora_alpha=lora_alpha, quantization_config=quantization_config
-        )
+        depth, width = checked_factoring(depth, width, factorization)
         super().__init__(*args, **kwargs)
         self.depth = depth
         self.width = width
         self.factorization = factorization
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.factor_regularizer = keras.regularizers.get(factor_regularizer)
 
     def add_weight(
@@ -86,23 +187,32 @@ class FactoredKernel(keras.layers.Layer):
         """As in `keras.layers.Layer`, but for a stock layer's kernel, which becomes factors."""
         if name != "kernel":
             return super().add_weight(*args, name=name, **kwargs)
-        self._add_factors(kwargs["shape"], kwargs["initializer"])
+        self._add_factors(kwargs["shape"], kwargs["initializer"], kwargs["regularizer"])
         return None
 
-    def _add_factors(self, kernel_shape: Sizes, initializer: Initializer) -> None:
+    def _add_factors(
+        self,
+        kernel_shape: Shape,
+        initializer: Initializer,
+        regularizer: Callable[[Tensor], Tensor] | None,
+    ) -> None:
         """Create the factors of a kernel of that shape."""
-        self._kernel_shape = tuple(kernel_shape)
+        self._refuse_quantized_policy()
+        self._kernel_shape = self._require_sizes(kernel_shape, "its kernel")
+        self._product_regularizer = regularizer
         rows = self._row_axes()
         self._axes = (*rows, *(axis for axis in range(len(kernel_shape)) if axis not in rows))
         inputs = math.prod(self._kernel_shape[axis] for axis in rows)
         outputs = math.prod(self._kernel_shape) // inputs
         sizes = hidden_widths(inputs, outputs, self.depth, self.width)
 
-        def sample(_: Sizes, dtype: str | None = None) -> Tensor:
-            return self.as_matrix(initializer(self._kernel_shape, dtype=dtype))
+        def sample(dtype: str | None) -> Tensor:
+            return initializer(self._kernel_shape, dtype=dtype)
 
         each = getattr(self, "kernel_initializer", initializer)
-        initializers = factor_initializers(self.factorization, each, sizes, sample)
+        initializers = factor_initializers(
+            self.factorization, each, sizes, sample, self.as_matrix, label(self)
+        )
         # No autocast: the product is multiplied in full precision and rounded once.
         self._factors = [
             super(FactoredKernel, self).add_weight(
@@ -114,6 +224,15 @@ class FactoredKernel(keras.layers.Layer):
             )
             for index, initializer in enumerate(initializers)
         ]
+
+    def _require_sizes(self, shape: Shape, of: str) -> Sizes:
+        """The shape, if its sizes are known and not zero."""
+        if not all(shape):
+            raise ValueError(
+                f"{label(self)} cannot be built: the inputs must have axes of known sizes above 0 "
+                f"where its kernel has rows or columns. Received: {of} of shape {tuple(shape)}"
+            )
+        return tuple(size for size in shape if size)
 
     def _row_axes(self) -> tuple[int, ...]:
         """Axes of the kernel that are the rows of its matrix: all but the last."""
@@ -149,6 +268,15 @@ class FactoredKernel(keras.layers.Layer):
     def kernel(self, _: None) -> None:  # a stock layer assigns what `add_weight` gave it
         pass
 
+    @property
+    def activation(self) -> Callable[[Tensor], Tensor]:
+        """The activation function of the layers that have one. `None` is taken for the identity."""
+        return self._activation
+
+    @activation.setter
+    def activation(self, value: Identifier | None) -> None:
+        self._activation = keras.activations.get(value)
+
     def _product(self, factors: Sequence[Tensor]) -> Tensor:
         return chain_product(self._in_full_precision(factors))
 
@@ -161,16 +289,17 @@ class FactoredKernel(keras.layers.Layer):
 
     def _first_regularizer(self) -> keras.regularizers.Regularizer | None:
         """The product's regularizer hangs on the first factor: counted once, as a stock one is."""
-        if self.kernel_regularizer is None:
+        if self._product_regularizer is None:
             return self.factor_regularizer
         return _FirstFactorRegularizer(self._penalty)
 
     def _penalty(self, first_factor: Tensor) -> Tensor:
-        if type(self.kernel_regularizer) is keras.regularizers.L2:  # needs no product
+        regularizer: Any = self._product_regularizer
+        if type(regularizer) is keras.regularizers.L2:  # needs no product
             squared_norm = product_squared_norm(self._in_full_precision(self.factors))
-            penalty = self.kernel_regularizer.l2 * squared_norm
+            penalty = regularizer.l2 * squared_norm
         else:
-            penalty = self.kernel_regularizer(self.kernel)
+            penalty = regularizer(self.kernel)
         if self.factor_regularizer is not None:
             penalty = penalty + self.factor_regularizer(first_factor)
         return penalty
@@ -200,10 +329,10 @@ class FactoredKernel(keras.layers.Layer):
         """
         if not self.built:
             raise ValueError(f"Build {self.name!r} (call it once) before setting its kernel.")
-        kernel = real_matrices("kernel", kernel).astype("float64")
+        kernel = real_array("kernel", kernel).astype("float64")
         if kernel.shape != self._kernel_shape:
             raise ValueError(
-                f"The kernel of {self.name!r} has shape {self._kernel_shape}. "
+                f"The kernel of {label(self)} has shape {self._kernel_shape}. "
                 f"Received: {kernel.shape}"
             )
         matrix = self.as_matrix(kernel, np)
@@ -237,8 +366,7 @@ class FactoredKernel(keras.layers.Layer):
             raise ValueError(f"Build {self.name!r} (call it once) before collapsing it.")
         layer = self.stock.from_config(self._stock_config())
         layer.build(self._stock_build_shape())
-        bias = getattr(self, "bias", None)
-        rest = [] if bias is None else [np.array(ops.convert_to_numpy(bias))]
+        rest = [] if layer.bias is None else [np.array(ops.convert_to_numpy(self.bias))]
         layer.set_weights([self.exact_kernel(), *rest])
         return layer
 
@@ -249,73 +377,54 @@ class FactoredKernel(keras.layers.Layer):
         own = ("depth", "width", "factorization", "factor_regularizer")
         return {k: v for k, v in self.get_config().items() if k not in own}
 
-    def enable_lora(self, rank: object, *args: object, **kwargs: object) -> None:
+    def enable_lora(self, rank: Any, *args: object, **kwargs: object) -> None:
         """Not supported: `collapse()` the layer and use the stock one."""
-        _refuse_on_factors(lora_rank=rank)
+        self.lora_rank = rank
 
     def quantize(self, mode: object = None, *args: object, **kwargs: object) -> None:
+        """Not supported: `collapse()` the layer and use the stock one.
+
+        Raises:
+            NotImplementedError: as the layers of Keras that cannot be quantized do. A model's
+                `quantize` leaves such a layer as it is, and warns.
+        """
+        raise NotImplementedError(
+            f"{label(self)} is left as it is: its kernel is a product of factors, so call "
+            f"collapse() before quantize(). Received: mode={mode!r}"
+        )
+
+    def quantized_build(self, *args: object, **kwargs: object) -> None:
         """Not supported: `collapse()` the layer and use the stock one."""
-        _refuse_on_factors(quantize=mode)
+        self._refuse_quantized_policy()
 
     def save_own_variables(self, store: MutableMapping[str, Array]) -> None:
         """Save the layer's variables, factors as such."""
         keras.layers.Layer.save_own_variables(self, store)
 
     def load_own_variables(self, store: Mapping[str, Array]) -> None:
-        """Load the layer's variables."""
+        """Load the layer's variables.
+
+        Raises:
+            ValueError: for variables of other shapes, as a stock layer's are.
+        """
+        wanted, found = [tuple(variable.shape) for variable in self.variables], _shapes(store)
+        if self.built and found != wanted:
+            raise ValueError(
+                f"{label(self)} has variables of the shapes {wanted}, its factors first. Load "
+                "those of a stock layer into a stock layer, and overparameterize() it or its "
+                f"model. Received: variables of the shapes {found}"
+            )
         keras.layers.Layer.load_own_variables(self, store)
 
     def get_config(self) -> Config:
         """Arguments of the constructor, serializable."""
-        serialize = keras.saving.serialize_keras_object
         config = super().get_config() | {
             "depth": self.depth,
             "width": self.width,
             "factorization": self.factorization,
-            "kernel_regularizer": serialize(self.kernel_regularizer),
-            "factor_regularizer": serialize(self.factor_regularizer),
+            "factor_regularizer": keras.saving.serialize_keras_object(self.factor_regularizer),
         }
-        unsupported = ("kernel_constraint", "lora_rank", "lora_alpha", "quantization_config")
-        return {k: v for k, v in config.items() if k not in unsupported}
-
-
-def checked_factoring(
-    depth: int, width: Width, factorization: Factorization, kernel_constraint: object
-) -> tuple[int, int | list[int] | None]:
-    """Depth and width of a factored layer, checked with what else is said of its factors.
-
-    Args:
-        depth: number of factors, N ≥ 1.
-        width: sizes between the factors, see `FactoredLinear`.
-        factorization: "balanced", "independent" or "identity".
-        kernel_constraint: anything but `None` is refused.
-
-    Returns:
-        Pair of the depth, an int, and the width: None, an int or a list of `depth − 1` ints.
-
-    Raises:
-        ValueError: for arguments out of range, or a `kernel_constraint`.
-    """
-    depth = positive_integer("depth", depth)
-    width = hidden_width(width, depth)
-    one_of("factorization", factorization, FACTORIZATIONS)
-    if kernel_constraint is not None:
-        raise ValueError(
-            "`kernel_constraint` is not supported: projecting the product of the factors onto "
-            "a constraint does not say how to move the factors. Use `kernel_regularizer`, or "
-            "collapse() to a stock layer first. "
-            f"Received: kernel_constraint={kernel_constraint}"
-        )
-    return depth, width
-
-
-def _refuse_on_factors(**arguments: object) -> None:
-    for name, value in arguments.items():
-        if value is not None:
-            raise ValueError(
-                f"`{name}` is not supported on factors: collapse() the layer and use the "
-                f"resulting stock layer. Received: {name}={value}"
-            )
+        return {k: v for k, v in config.items() if k not in UNSUPPORTED}
 
 
 class _FirstFactorRegularizer(keras.regularizers.Regularizer):

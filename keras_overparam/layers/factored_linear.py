@@ -23,6 +23,11 @@ class FactoredLinear(FactoredKernel):
 
     Args:
         units: positive integer, size of the output.
+        kernel_initializer: initializer of the kernel (of each factor if "independent").
+        kernel_regularizer: regularizer of the product `K`. It costs one product per step, less
+            for `keras.regularizers.L2` (see `product_squared_norm`).
+        activity_regularizer: regularizer of the output.
+        kernel_constraint: not supported, kept so that the reason can be given.
         depth: number of factors, N ≥ 1. Depth 1 is the plain layer.
         width: sizes between the factors: None for `min(inputs, units)`, which never loses
             expressiveness; a positive integer; or one for each of the N − 1 hidden layers. Below
@@ -34,13 +39,8 @@ class FactoredLinear(FactoredKernel):
             "identity" starts as that function too, with the kernel in one factor and identities in
             the others (linear residual), which keeps great depths from stalling;
             "independent" samples every factor with `kernel_initializer`.
-        kernel_initializer: initializer of the kernel (of each factor if "independent").
-        kernel_regularizer: regularizer of the product `K`. It costs one product per step, less
-            for `keras.regularizers.L2` (see `product_squared_norm`).
         factor_regularizer: regularizer of each factor. A different objective: L2 on balanced
             factors is a Schatten-2/N penalty on `K`.
-        activity_regularizer: regularizer of the output.
-        kernel_constraint: not supported, kept so that the reason can be given.
         **kwargs: those of `keras.layers.Layer` (`name`, `dtype`, `trainable`).
 
     Input shape:
@@ -75,14 +75,15 @@ class FactoredLinear(FactoredKernel):
     def __init__(
         self,
         units: int,
+        kernel_initializer: Identifier = "glorot_uniform",
+        kernel_regularizer: Identifier | None = None,
+        activity_regularizer: Identifier | None = None,
+        kernel_constraint: None = None,
+        *,
         depth: int = 2,
         width: Width = None,
         factorization: Factorization = "balanced",
-        kernel_initializer: Identifier = "glorot_uniform",
-        kernel_regularizer: Identifier | None = None,
         factor_regularizer: Identifier | None = None,
-        activity_regularizer: Identifier | None = None,
-        kernel_constraint: None = None,
         **kwargs: Any,
     ) -> None:
         units = positive_integer("units", units)
@@ -90,7 +91,6 @@ class FactoredLinear(FactoredKernel):
             depth=depth,
             width=width,
             factorization=factorization,
-            kernel_regularizer=kernel_regularizer,
             factor_regularizer=factor_regularizer,
             activity_regularizer=activity_regularizer,
             kernel_constraint=kernel_constraint,
@@ -98,6 +98,7 @@ class FactoredLinear(FactoredKernel):
         )
         self.units = units
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.input_spec = keras.layers.InputSpec(min_ndim=2)
         self.supports_masking = True
 
@@ -108,19 +109,16 @@ class FactoredLinear(FactoredKernel):
             input_shape: shape whose last entry, the number of inputs, is known.
         """
         inputs = input_shape[-1]
-        if inputs is None:
-            raise ValueError(
-                "The last dimension of the inputs must be known to build the factors of "
-                f"{self.name!r}. Received: input_shape={tuple(input_shape)}"
-            )
-        self._add_factors((inputs, self.units), self.kernel_initializer)
+        kernel_shape = (inputs, self.units)
+        self._add_factors(kernel_shape, self.kernel_initializer, self.kernel_regularizer)
         self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: inputs})
 
-    def call(self, inputs: Tensor) -> Tensor:
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         """Multiply in the order that is cheapest for this many rows, known now or at run time.
 
         Args:
             inputs: tensor `(batch_size, …, inputs)`.
+            training: not used, as in the stock layer.
         """
         plans = application_plans(chain_sizes(self._factors))
         leading = inputs.shape[:-1]
@@ -158,5 +156,6 @@ class FactoredLinear(FactoredKernel):
         return super().get_config() | {
             "units": self.units,
             "kernel_initializer": serialize(self.kernel_initializer),
+            "kernel_regularizer": serialize(self.kernel_regularizer),
             "activity_regularizer": serialize(self.activity_regularizer),
         }

@@ -1,22 +1,28 @@
 """How a factored layer starts: one initializer per factor."""
 
 from collections.abc import Callable
-from typing import TypeAlias
+from types import ModuleType
+from typing import Any, TypeAlias
 
 import keras
+import numpy as np
 from keras import ops
 
-from keras_overparam.factorization import balanced_factors, identity_factors
+from keras_overparam.factorization import balanced_split, identity_split
 from keras_overparam.typing import Array, Factorization, Sizes, Tensor
 
 Initializer: TypeAlias = Callable[..., Tensor]  # of a shape and a `dtype`, as Keras calls it
+Sample: TypeAlias = Callable[[str | None], Tensor]  # a kernel of that type
+AsMatrix: TypeAlias = Callable[[Any, ModuleType], Any]  # of a kernel, by NumPy or `keras.ops`
 
 
 def factor_initializers(
     factorization: Factorization,
     kernel_initializer: Initializer,
     sizes: Sizes,
-    sample: Initializer,
+    sample: Sample,
+    as_matrix: AsMatrix,
+    owner: str,
 ) -> list[Initializer]:
     """One Keras initializer for each factor of a chain.
 
@@ -24,7 +30,9 @@ def factor_initializers(
         factorization: "balanced", "identity" or "independent" (see `FactoredLinear`).
         kernel_initializer: initializer of each factor when "independent".
         sizes: tuple `(s0, …, sN)`.
-        sample: initializer of the end-to-end kernel as a matrix, otherwise.
+        sample: function that samples the end-to-end kernel, otherwise.
+        as_matrix: function that makes a matrix of shape `(s0, sN)` of that kernel.
+        owner: class and name of the layer, for messages.
 
     Returns:
         List of N callables `(shape, dtype) -> tensor`.
@@ -32,50 +40,104 @@ def factor_initializers(
     depth = len(sizes) - 1
     if factorization == "independent":
         return [_sibling(kernel_initializer, index) for index in range(depth)]
-    split = {"balanced": balanced_factors, "identity": identity_factors}[factorization]
-    start = _JointStart(split, sample, sizes)
-    return [start.factor(index) for index in range(depth)]
+    split = {"balanced": balanced_split, "identity": identity_split}[factorization]
+    start = _JointStart(split, sample, as_matrix, sizes, owner)
+    return [_FactorInitializer(start, index) for index in range(depth)]
 
 
 def _sibling(initializer: Initializer, index: int) -> Initializer:
     """The initializer itself for the first factor, differently seeded copies for the others.
 
     A Keras initializer returns the same values at each call for the same shape, so sharing one
-    would make all square factors equal.
+    would make all square factors equal. One whose seed is a generator of seeds does not, and a
+    copy of it would begin with the same seed.
     """
     if index == 0 or not isinstance(initializer, keras.initializers.Initializer):
         return initializer
     config = initializer.get_config()
-    if isinstance(config.get("seed"), int):
-        config["seed"] += index
+    seed = config.get("seed")
+    if isinstance(seed, dict):
+        return initializer
+    if isinstance(seed, int):
+        config["seed"] = seed + index
     return type(initializer).from_config(config)
 
 
-class _JointStart:
-    """Samples the end-to-end kernel once, splits it once, hands out the factors.
+class _FactorInitializer(keras.initializers.Initializer):
+    """Hands out one factor of a joint start."""
 
-    Lazy, because Keras may build a layer inside a stateless scope and run initializers later.
+    def __init__(self, start: "_JointStart", index: int) -> None:
+        self.start = start
+        self.index = index
+
+    def __call__(self, shape: Sizes, dtype: str | None = None) -> Tensor:
+        return ops.convert_to_tensor(self.start.factors(dtype)[self.index], dtype=dtype)
+
+
+class _JointStart:
+    """Samples the end-to-end kernel once, and splits it once, for the initializers of all factors.
+
+    Keras calls an initializer when it makes the variable, or later, or each time that it needs a
+    value for a trace and then once more. Where the sample has values, they are split by NumPy in
+    float64, and kept for the other factors until all variables have theirs and drop their
+    initializers. Where it is a symbol, the split is a part of the traced program, and its symbols
+    are of no use in another one. They are shared within a graph of TensorFlow: its variables may
+    start in it, and each sample may be another.
     """
 
     def __init__(
-        self, split: Callable[..., list[Array]], sample: Initializer, sizes: Sizes
+        self,
+        split: Callable[[Any, Sizes, ModuleType], list[Any]],
+        sample: Sample,
+        as_matrix: AsMatrix,
+        sizes: Sizes,
+        owner: str,
     ) -> None:
         self.split = split
         self.sample = sample
+        self.as_matrix = as_matrix
         self.sizes = sizes
-        self.remaining: dict[int, Array] | None = None
+        self.owner = owner
+        self.values: list[Array] | None = None
+        self.graph: object = None
+        self.symbols: list[Tensor] = []
 
-    def factor(self, index: int) -> Initializer:
-        def initializer(shape: Sizes, dtype: str | None = None) -> Tensor:
-            if self.remaining is None or index not in self.remaining:
-                self.remaining = dict(enumerate(self._split_sample(dtype)))
-            return ops.convert_to_tensor(self.remaining.pop(index), dtype=dtype)
+    def factors(self, dtype: str | None) -> list[Array] | list[Tensor]:
+        """The factors of the one sample: arrays, or symbols of the program that is traced."""
+        if self.values is not None:
+            return self.values
+        if self.graph is not None and self.graph is getattr(ops.zeros(()), "graph", None):
+            return self.symbols
+        kernel = self.sample(dtype)
+        values = _values(kernel)
+        if values is None:  # kept for this graph; on JAX and PyTorch there is none
+            self.graph, self.symbols = getattr(kernel, "graph", None), self._split_symbol(kernel)
+            return self.symbols
+        self.values = self._split_values(values, dtype)
+        self.graph, self.symbols = None, []
+        return self.values
 
-        return initializer
+    def _split_values(self, kernel: Array, dtype: str | None) -> list[Array]:
+        kernel = kernel.astype(dtype if dtype in ("float32", "float64") else "float32")
+        matrix = self.as_matrix(kernel, np).astype("float64")
+        if not np.isfinite(matrix).all():
+            raise ValueError(
+                f"The initializer of the kernel of {self.owner} must return finite numbers, "
+                "which can be split into factors. It returned some that are not finite."
+            )
+        return [np.asarray(f, kernel.dtype) for f in self.split(matrix, self.sizes, np)]
 
-    def _split_sample(self, dtype: str | None) -> list[Array]:
-        kernel = self.sample((self.sizes[0], self.sizes[-1]), dtype=dtype)
-        kernel = ops.convert_to_numpy(ops.cast(kernel, "float32" if dtype is None else dtype))
-        if kernel.dtype.name not in ("float32", "float64"):
-            kernel = kernel.astype("float32")
-        return self.split(kernel, len(self.sizes) - 1, self.sizes[1:-1])
+    def _split_symbol(self, kernel: Tensor) -> list[Tensor]:
+        # In float64 where it is sure to be had: JAX, unless told otherwise, computes in float32.
+        given = keras.backend.standardize_dtype(kernel.dtype)
+        wide = given == "float64" or keras.backend.backend() == "tensorflow"
+        kernel = ops.cast(kernel, "float64" if wide else "float32")
+        return self.split(self.as_matrix(kernel, ops), self.sizes, ops)
+
+
+def _values(kernel: Tensor) -> Array | None:
+    """The values of a tensor; `None` for a symbol, of which TensorFlow, JAX or PyTorch says so."""
+    try:
+        return np.asarray(ops.convert_to_numpy(kernel))
+    except (NotImplementedError, TypeError):
+        return None

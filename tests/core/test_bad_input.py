@@ -512,8 +512,8 @@ def optimizers(draw):
     own = {
         "depth": draw(EVERY_DEPTH),
         "weight_decay": draw(mostly(st.sampled_from([None, 0.0, 0.1]), WRONG)),
-        "convolutions": draw(mostly(st.booleans(), WRONG)),
-        "exclude": draw(mostly(st.just(["bias"]), PATTERNS)),
+        "kernels": draw(mostly(st.sampled_from([None, {"layer/kernel": 1}]), WRONG)),
+        "exclude": draw(mostly(st.sampled_from([[], ["layer"]]), PATTERNS)),
         "tolerance": draw(mostly(st.sampled_from([0, 0.0, 0.01]), WRONG)),
         "gradient_rank": draw(mostly(st.sampled_from([None, 2]), WRONG)),
     }
@@ -523,6 +523,11 @@ def optimizers(draw):
         argument = draw(st.sampled_from(list(SGD)))
         stock[argument] = draw(st.sampled_from(SGD[argument]))
     return {name: own[name] for name in sorted(kept)}, stock
+
+
+def is_kernels(value):
+    paths = isinstance(value, dict) and all(isinstance(path, str) for path in value)
+    return value is None or (paths and all(map(is_size, value.values())))
 
 
 def is_tolerance(value):
@@ -536,7 +541,7 @@ def test_the_optimizer(arguments):
     valid = (
         is_depth(own.get("depth", 2))
         and (own.get("weight_decay") is None or is_number(own["weight_decay"]))
-        and isinstance(own.get("convolutions", True), (bool, np.bool_))
+        and is_kernels(own.get("kernels"))
         and are_patterns(own.get("exclude", []))
         and is_tolerance(own.get("tolerance", 0))
         and (own.get("gradient_rank") is None or is_size(own["gradient_rank"]))
@@ -555,6 +560,13 @@ def test_the_optimizer(arguments):
     with keras.name_scope("layer"):
         kernel = keras.Variable(np.array([[2.0, 1.0], [0.0, 1.0], [1.0, 1.0]]), name="kernel")
     before, gradient = numpy(kernel.value), np.ones((3, 2))
+    wanted = [*own.get("exclude", ()), *(d if isinstance(d := own.get("depth"), dict) else ())]
+    found = all(re.search(pattern, kernel.path) for pattern in wanted)
+    excluded = bool(own.get("exclude")) and isinstance(own.get("depth"), dict) and own["depth"]
+    if not found or excluded or set(own.get("kernels") or ()) - {kernel.path}:
+        with pytest.raises(ValueError, match="There are: "):
+            optimizer.build([kernel])
+        return
     optimizer.apply([ops.convert_to_tensor(gradient, kernel.dtype)], [kernel])
     depth = optimizer.depth_of(kernel)
     expected = before - 0.01 * rule(before, gradient, depth)

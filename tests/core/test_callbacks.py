@@ -7,9 +7,9 @@ import re
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 
-from keras_overparam import EndToEnd, FactoredConv2D, FactoredDense, FactorMonitor
+from keras_overparam import EndToEnd, FactoredConv2D, FactoredDense, FactorMonitor, kernels_of
 from keras_overparam.callbacks import DESCRIPTIONS
 
 X = np.random.default_rng(0).standard_normal((64, 6)).astype("float32")
@@ -28,6 +28,10 @@ def deep_model(rate=0.01, depth=2, units=3, optimizer=None, **options):
 def fit(model, monitor, epochs=2, y=Y, **options):
     model.fit(X, y, batch_size=8, shuffle=False, verbose=0, epochs=epochs, callbacks=[monitor])
     return monitor.history
+
+
+def numpy(tensor):
+    return ops.convert_to_numpy(tensor)
 
 
 def layer_history(history, name="deep"):
@@ -90,6 +94,44 @@ def test_kernels_trained_by_end_to_end_are_shown():
     assert "rule/cosine" not in head  # the optimizer is the rule
 
 
+def test_kernels_of_several_axes_are_shown_as_the_matrices_that_they_are():
+    inputs = keras.Input((6, 4))
+    x = layers.MultiHeadAttention(2, 3, name="mha")(inputs, inputs)
+    x = layers.Conv1D(1, 6, name="conv")(layers.Attention(use_scale=True)([x, x]))
+    model = keras.Model(inputs, x)
+    model.compile(EndToEnd(0.01, depth=2, kernels=kernels_of(model)), "mse")
+    monitor = FactorMonitor(None, 1)
+    query, conv = (numpy(model.get_layer(n).weights[0]) for n in ("mha", "conv"))
+    model.fit(np.ones((8, 6, 4)), np.ones((8, 1, 1)), verbose=0, callbacks=[monitor])
+    found = monitor.history[0]["layers"]
+    assert set(found) == {f"mha.{n}" for n in ("query", "key", "value", "attention_output")} | {
+        "conv"
+    }
+    for name, matrix in (("mha.query", query.reshape(4, 6)), ("conv", conv.reshape(24, 1))):
+        singular = np.linalg.svd(matrix, compute_uv=False)
+        np.testing.assert_allclose(found[name]["singular_values"], singular, rtol=1e-5)
+    assert "one_output/adaptive_step" in found["conv"]
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_kernels_of_one_of_several_optimizers_are_shown(scaled):
+    if not hasattr(keras.optimizers, "MultiOptimizer"):
+        pytest.skip("this Keras has no optimizer of several")
+    keras.utils.set_random_seed(0)
+    dense = [layers.Dense(4, name="hidden"), layers.Dense(3, name="head")]
+    model = keras.Sequential([keras.Input((6,)), *dense])
+    rule = EndToEnd(0.01, depth={"head": 3}, gradient_accumulation_steps=2)
+    others = keras.optimizers.SGD(0.01, gradient_accumulation_steps=2)
+    several = keras.optimizers.OptimizerMap(others, {".*head/.*": rule})
+    several = keras.optimizers.MultiOptimizer(several)
+    model.compile(keras.optimizers.LossScaleOptimizer(several, 8.0) if scaled else several, "mse")
+    history = fit(model, FactorMonitor(None, 1), epochs=1)
+    assert [found["step"] for found in history] == [0, 1, 2, 3, 4]
+    assert all(set(found["layers"]) == {"head"} for found in history)
+    largest = [found["preconditioner/largest"] for found in layer_history(history, "head")]
+    assert len(set(largest)) == 5
+
+
 def test_nested_layers_convolutions_and_attention_have_names_of_their_own():
     inner = keras.Sequential([keras.Input((4, 4, 2)), FactoredConv2D(3, 2, name="conv")], name="in")
     inputs = keras.Input((4, 4, 2))
@@ -120,11 +162,109 @@ def test_steps_count_on_through_several_fits_and_after_a_restart():
     assert [found["step"] for found in history] == [20, 24]
 
 
-def test_several_steps_in_one_execution():
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras has none there")
+@pytest.mark.parametrize(
+    ("batches", "steps", "updates"),
+    [(8, [0, 8, 12, 16], [4, 4, 4, 0]), (10, [0, 8, 14, 18, 20], [4, 2, 4, 2, 0])],
+)
+def test_several_steps_in_one_execution(batches, steps, updates):
+    """The last execution of an epoch may be of fewer, of which Keras does not tell."""
     model = deep_model()
     model.compile(keras.optimizers.SGD(0.01), "mse", steps_per_execution=4)
-    history = fit(model, FactorMonitor(None, 6))
-    assert [found["step"] for found in history] == [0, 8, 12, 16]
+    x, y = np.resize(X, (8 * batches, 6)), np.resize(Y, (8 * batches, 3))
+    monitor = FactorMonitor(None, 6)
+    model.fit(x, y, batch_size=8, shuffle=False, verbose=0, epochs=2, callbacks=[monitor])
+    assert [found["step"] for found in monitor.history] == steps
+    assert [found["updates"] for found in monitor.history] == updates
+    assert model.optimizer.iterations == 2 * batches
+    for found in layer_history(monitor.history)[:-1]:
+        assert found["rule/cosine"] > 0.99
+
+
+@pytest.mark.parametrize("update_freq", [1, 3, "epoch"])
+def test_accumulated_gradients_are_one_step(update_freq):
+    optimizer = keras.optimizers.SGD(0.01, gradient_accumulation_steps=3)
+    history = fit(deep_model(optimizer=optimizer), FactorMonitor(None, update_freq), epochs=3)
+    steps = {1: [*range(9)], 3: [0, 3, 6, 8], "epoch": [0, 2, 5, 8]}[update_freq]
+    assert [found["step"] for found in history] == steps
+    assert [found["updates"] for found in history] == [1] * (len(steps) - 1) + [0]
+    for found in layer_history(history)[:-1]:
+        assert found["rule/cosine"] > 0.99
+    # What was measured is what an optimizer of whole batches does.
+    model, monitor = deep_model(), FactorMonitor(None, update_freq)
+    model.fit(X, Y, batch_size=24, shuffle=False, verbose=0, callbacks=[monitor])
+    whole = layer_history(monitor.history)[0]
+    np.testing.assert_allclose(layer_history(history)[0]["norm"], whole["norm"], rtol=1e-6)
+
+
+def test_steps_that_a_loss_scale_skips_are_none():
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(1e-4), 2.0**127)
+    model = deep_model(optimizer=optimizer)
+    history = fit(model, FactorMonitor(None, 1), epochs=2, y=100 * Y)
+    taken = int(optimizer.inner_optimizer.iterations)
+    assert 0 < taken < 16
+    assert [found["step"] for found in history] == [*range(taken + 1)]
+    for found in layer_history(history)[:-1]:
+        assert found["rule/cosine"] > 0.99
+
+
+@pytest.mark.parametrize("first", ["monitor", "backup"])
+def test_a_training_that_is_resumed_goes_on_with_its_curves(tmp_path, first):
+    """Whichever of the two callbacks comes first."""
+
+    def callbacks(monitor):
+        backup = keras.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False)
+        return [monitor, backup] if first == "monitor" else [backup, monitor]
+
+    histories = []
+    for epochs in (2, 4):
+        monitor = FactorMonitor(None, 3)
+        deep_model().fit(*(X, Y), 8, epochs, verbose=0, shuffle=False, callbacks=callbacks(monitor))
+        histories += monitor.history
+    through = fit(deep_model(), FactorMonitor(None, 3), epochs=4)
+    assert [found["step"] for found in histories] == [
+        0,
+        3,
+        6,
+        9,
+        12,
+        15,
+        16,
+        18,
+        21,
+        24,
+        27,
+        30,
+        32,
+    ]
+    resumed = {found["step"]: found["layers"]["deep"] for found in histories}
+    for found in through:
+        assert resumed[found["step"]]["norm"] == found["layers"]["deep"]["norm"]
+
+
+def test_an_epochs_metrics_are_at_the_step_where_it_ended(tmp_path):
+    optimizer = keras.optimizers.SGD(0.01, gradient_accumulation_steps=4)
+    fit(deep_model(optimizer=optimizer), FactorMonitor(tmp_path, hparams={"rate": 0.01}), epochs=3)
+    assert [event.step for event in read(tmp_path).Tensors("metrics/loss")] == [2, 4, 6]
+
+
+def test_callbacks_may_be_called_by_ones_own_loop():
+    model = deep_model()
+    monitor = FactorMonitor(None, 2)
+    callbacks = keras.callbacks.CallbackList([monitor], model=model)
+    callbacks.on_train_begin()
+    for batch in range(5):
+        callbacks.on_train_batch_begin(batch)
+        callbacks.on_train_batch_end(batch, model.train_on_batch(X, Y, return_dict=True))
+    callbacks.on_train_end()
+    assert [found["step"] for found in monitor.history] == [0, 2, 4, 5]
+    assert [found["updates"] for found in monitor.history] == [1, 1, 1, 0]
+
+
+def test_a_kernel_that_does_not_move_is_not_compared_with_the_rule():
+    first = layer_history(fit(deep_model(rate=0.0, units=1), FactorMonitor(None), y=Y[:, :1]))[0]
+    assert "norm" in first
+    assert not {"rule/cosine", "rule/distance", "one_output/momentum_share"} & set(first)
 
 
 # Training does not notice -----------------------------------------------------------------------
@@ -189,6 +329,15 @@ def test_a_model_with_nothing_to_show():
         fit(model, FactorMonitor(None))
     with pytest.raises(ValueError, match=r"the model has deep\. Received: layers='other'"):
         fit(deep_model(), FactorMonitor(None, layers="other"))
+
+
+def test_a_model_that_is_not_built():
+    model = keras.Sequential([FactoredDense(3)], name="later")
+    model.compile("sgd", "mse")
+    monitor = FactorMonitor(None)
+    monitor.set_model(model)
+    with pytest.raises(ValueError, match="The kernels of 'later' are known once it is built"):
+        monitor.on_train_begin()
 
 
 def test_without_tensorboard_it_says_what_to_do(tmp_path, monkeypatch):

@@ -36,6 +36,19 @@ SHAPES = st.sampled_from([(1, 1), (5, 1), (1, 4), (2, 2), (6, 6), (9, 3), (3, 8)
 SEEDS = st.integers(0, 2**32 - 1)
 SCALES = st.sampled_from([1e-3, 1.0, 30.0])
 
+# The docstring of `end_to_end_gradient` says "about 1e-6", here twice that at most.
+WELL_CONDITIONED = 2e-6
+
+
+def promised_at_a_million(depth):
+    """Error in float32 that `end_to_end_gradient` promises at a condition number of 1e6."""
+    return 1e-4 if depth == 2 else 1e-3 if depth <= 5 else 5e-3
+
+
+def left_of_zero(dtype, depth):
+    """What rounding leaves of a zero singular value comes back with its 2/N-th power."""
+    return 3 * np.finfo(dtype).eps ** (2 / max(depth, 2))
+
 
 def random_pair(shape, seed, scale=1.0):
     rng = np.random.default_rng(seed)
@@ -100,23 +113,23 @@ def test_the_rule_is_the_sum_of_fractional_powers(shape, depth, seed, scale):
 
 
 @pytest.mark.parametrize("depth", range(1, 9))
-@pytest.mark.parametrize("shape", [(40, 12), (12, 40), (20, 20), (30, 1)])
+@pytest.mark.parametrize("shape", [(40, 12), (12, 40), (20, 20), (30, 1), (300, 100)])
 def test_float32_is_close_to_the_textbook_in_float64(shape, depth):
     kernel = with_condition(shape, 10).astype("float32")
     gradient = random_pair(shape, 1)[1].astype("float32")
     found = end_to_end_gradient(kernel, gradient, depth)
     assert numpy(found).dtype == "float32"
-    assert relative_error(found, textbook(kernel, gradient, depth)) < 1e-5
+    assert relative_error(found, textbook(kernel, gradient, depth)) < WELL_CONDITIONED
 
 
 @pytest.mark.parametrize("depth", [2, 3, 5, 8])
-@pytest.mark.parametrize("shape", [(300, 100), (80, 200), (128, 128)])
+@pytest.mark.parametrize("shape", [(7, 12), (300, 100), (80, 200), (128, 128)])
 def test_float32_at_condition_number_a_million(shape, depth):
     kernel = with_condition(shape, 1e6).astype("float32")
     gradient = random_pair(shape, 1)[1].astype("float32")
     found = end_to_end_gradient(kernel, gradient, depth)
     error = relative_error(found, by_singular_values(kernel, gradient, depth))
-    assert error < (1e-4 if depth == 2 else 1e-3)
+    assert error < promised_at_a_million(depth)
 
 
 @pytest.mark.parametrize("depth", [2, 3, 8])
@@ -130,8 +143,7 @@ def test_rank_deficient_kernels(shape, depth, rank, dtype):
     found = numpy(end_to_end_gradient(kernel, gradient, depth))
     expected = by_singular_values(kernel, gradient, depth)
     assert np.all(np.isfinite(found))
-    # What rounding leaves of a zero singular value comes back with its 2/N-th power.
-    tolerance = 3 * np.finfo(dtype).eps ** (2 / max(depth, 2)) * max(np.abs(expected).max(), 1e-30)
+    tolerance = left_of_zero(dtype, depth) * max(np.abs(expected).max(), 1e-30)
     np.testing.assert_allclose(found, expected, atol=max(tolerance, 1e-6), rtol=1e-3)
 
 
@@ -161,22 +173,22 @@ def test_kernels_whose_squares_float32_cannot_hold(scale, shape, depth):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize(("depth", "tolerance"), [(2, 5e-5), (3, 1e-4), (8, 1e-3)])
-def test_several_kernels_are_each_as_accurate_as_one(depth, tolerance):
+@pytest.mark.parametrize("depth", [2, 3, 8])
+def test_several_kernels_are_each_as_accurate_as_one(depth):
     kernels = [with_condition((60, 40), 10.0**c, seed=c) for c in (6, 1, 5)]
     kernels = np.stack([scale * k for scale, k in zip((1, 1e-3, 10), kernels, strict=True)])
     kernels, gradients = kernels.astype("float32"), random_pair((3, 60, 40), 1)[1].astype("float32")
     found = numpy(end_to_end_gradient(kernels, gradients, depth))
     for index in range(3):
         expected = by_singular_values(kernels[index], gradients[index], depth)
-        assert relative_error(found[index], expected) < tolerance
+        assert relative_error(found[index], expected) < promised_at_a_million(depth)
 
 
 @pytest.mark.parametrize("depth", [2, 3, 5])
 @pytest.mark.parametrize("spoiled", [False, True])
 def test_kernels_do_not_depend_on_their_neighbours(depth, spoiled):
     """Neither on neighbours of other scales nor on one that is not a number."""
-    scales = np.array([1e-25, 1.0, 1e15])[:, None, None]
+    scales = np.array([1e-20, 1.0, 1e15])[:, None, None]  # (1e-20)^{2 − 2/5} is no zero
     shape = (12, 7)
     kernels = scales * np.stack([with_condition(shape, 1e6, seed=seed) for seed in range(3)])
     kernels, gradients = kernels.astype("float32"), random_pair((3, *shape), 1)[1].astype("float32")
@@ -184,9 +196,9 @@ def test_kernels_do_not_depend_on_their_neighbours(depth, spoiled):
         kernels[1, 0, 0] = np.nan
     found = numpy(end_to_end_gradient(kernels, gradients, depth))
     assert np.isfinite(found).all(axis=(1, 2)).tolist() == [True, not spoiled, True]
-    for index in (0, 2):
-        alone = numpy(end_to_end_gradient(kernels[index], gradients[index], depth))
-        np.testing.assert_allclose(found[index], alone, rtol=1e-4, atol=1e-5 * np.abs(alone).max())
+    for index in (0, 2):  # as accurate as alone; not the same, for rounding differs with the shape
+        expected = by_singular_values(kernels[index], gradients[index], depth)
+        assert relative_error(found[index], expected) < promised_at_a_million(depth)
 
 
 def test_only_the_smaller_side_is_decomposed_and_a_vector_not_at_all(monkeypatch):
@@ -497,7 +509,8 @@ def test_one_output_formula_is_the_matrix_formula(size, depth, seed):
             depth,
         )
     )
-    np.testing.assert_allclose((matrix @ turn.T)[:, :1], column, rtol=1e-5, atol=1e-6)
+    tolerance = left_of_zero("float64", depth) * np.abs(column).max()
+    np.testing.assert_allclose((matrix @ turn.T)[:, :1], column, rtol=1e-5, atol=tolerance)
     step, momentum = step_and_momentum(kernel, gradient, depth)
     np.testing.assert_allclose(step * (gradient + momentum), column, rtol=1e-10)
     norm = np.linalg.norm(kernel)

@@ -368,8 +368,11 @@ def test_collapse_is_a_copy():
             r"must be one of 'balanced', 'independent', 'identity'. "
             r"Received: factorization='diagonal'",
         ),
-        ({"kernel_constraint": "non_neg"}, r"`kernel_constraint` is not supported: projecting"),
-        ({"lora_rank": 4}, r"`lora_rank` is not supported on factors: collapse\(\)"),
+        (
+            {"kernel_constraint": "non_neg"},
+            r"not supported by FactoredDense 'factored.*': projecting",
+        ),
+        ({"lora_rank": 4}, r"`lora_rank` is not supported by .*: collapse\(\) the layer"),
     ],
 )
 def test_bad_arguments_are_one_clear_sentence(arguments, sentence):
@@ -386,7 +389,7 @@ def test_an_unbuilt_layer_says_so():
             getattr(layer, name)
     with pytest.raises(ValueError, match="Build 'lazy'"):
         layer.collapse()
-    with pytest.raises(ValueError, match="last dimension of the inputs must be known"):
+    with pytest.raises(ValueError, match="FactoredDense 'lazy' cannot be built: the inputs must"):
         layer.build((None, None))
 
 

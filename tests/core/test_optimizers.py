@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_overparam import EndToEnd, FactoredDense, end_to_end_gradient, end_to_end_step
+from keras_overparam import (
+    EndToEnd,
+    FactoredDense,
+    end_to_end_gradient,
+    end_to_end_step,
+    kernels_of,
+)
 
 ON_TORCH = keras.backend.backend() == "torch"
 RNG = np.random.default_rng(0)
@@ -173,18 +179,184 @@ def test_excluded_variables_do_not_decay():
 
 def depths(optimizer, kernels):
     optimizer.build(kernels)
-    return list(optimizer._depths)
+    return [optimizer.depth_of(kernel) for kernel in kernels]
 
 
 def test_matrices_are_kernels_but_for_the_excluded_ones():
-    shapes = [(4, 3), (3,), (9, 4), (3, 3, 2, 4), (3, 4)]
-    names = ["dense", "dense", "embeddings", "conv", "head"]
-    kernels = variables(*shapes, names=names)
-    assert depths(EndToEnd(depth=3), kernels) == [3, 1, 1, 1, 3]
-    assert depths(EndToEnd(depth=3, exclude=["^head/"]), kernels) == [3, 1, 3, 1, 1]
-    assert depths(EndToEnd(depth=3, convolutions=True), kernels) == [3, 1, 1, 3, 3]
-    by_path = {"head": 4, "e": 2}
-    assert depths(EndToEnd(depth=by_path, exclude=[]), kernels) == [2, 1, 2, 1, 4]
+    kernels = variables(
+        (4, 3), (3,), (3, 3, 2, 4), (3, 4), names=["dense", "dense", "conv", "head"]
+    )
+    assert depths(EndToEnd(depth=3), kernels) == [3, 1, 1, 3]
+    assert depths(EndToEnd(depth=3, exclude=["^head/"]), kernels) == [3, 1, 1, 1]
+    assert depths(EndToEnd(depth={"head": 4, "e": 2}), kernels) == [2, 1, 1, 4]
+    assert depths(EndToEnd(depth=3, kernels={"conv/kernel": 3}), kernels) == [1, 1, 3, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "depth"),
+    [
+        ("kernel", 3),
+        ("recurrent_kernel", 3),
+        ("scales", 3),
+        (None, 3),
+        ("bias", 1),
+        ("gamma", 1),
+        ("alpha", 1),
+        ("scale", 1),
+        ("embeddings", 1),
+        ("lora_kernel_a", 1),
+        ("factor_12", 1),
+    ],
+)
+def test_what_a_matrix_is_says_the_name_that_its_layer_gave_it(name, depth):
+    with keras.name_scope("bias"):
+        matrix = keras.Variable(np.ones((4, 3), "float32"), name=name)
+    assert depths(EndToEnd(depth=3), [matrix]) == [depth]
+
+
+def test_layers_may_have_any_name():
+    inner = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)], name="factor_1")
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(4, name="embeddings"),
+            keras.layers.Dense(4, name="depthwise"),
+            inner,
+        ]
+    )
+    assert depths(EndToEnd(depth=2), model.trainable_variables) == 3 * [2, 1]
+    images = keras.Input((8, 8, 2))
+    named = {"name": "conv"}, {"name": "depthwise"}
+    features = keras.layers.DepthwiseConv2D(3, **named[0])(images)
+    model = keras.Model(images, keras.layers.Conv2D(2, 3, **named[1])(features))
+    optimizer = EndToEnd(depth=2, kernels=kernels_of(model))
+    assert depths(optimizer, model.trainable_variables) == [1, 1, 2, 1]
+
+
+def sequence_model():
+    """A model of many layers, and how many axes of its kernels are rows."""
+    inputs = keras.Input((8, 12))
+    x = keras.layers.MultiHeadAttention(2, 5, name="mha")(inputs, inputs)
+    x = keras.layers.LSTM(7, return_sequences=True, name="lstm")(x)
+    x = keras.layers.GRU(6, return_sequences=True, name="gru")(x)
+    x = keras.layers.LayerNormalization(axis=(1, 2))(x)
+    x = keras.layers.PReLU()(x)
+    x = keras.layers.Attention(use_scale=True)([x, x])
+    x = keras.layers.Conv1D(4, 3, name="conv")(x)
+    x = keras.layers.Conv1DTranspose(6, 3, name="transposed")(x)
+    x = keras.layers.SeparableConv1D(8, 3, name="separable")(x)
+    x = keras.layers.DepthwiseConv1D(3)(x)
+    x = keras.layers.Conv1D(4, 3, groups=2)(x)
+    x = keras.layers.TimeDistributed(keras.layers.Dense(3, name="dense"), name="each")(x)
+    queries = {f"mha/{name}/kernel": 1 for name in ("query", "key", "value")}
+    return keras.Model(inputs, x), queries | {
+        "mha/attention_output/kernel": 2,
+        "lstm/lstm_cell/kernel": 1,
+        "lstm/lstm_cell/recurrent_kernel": 1,
+        "gru/gru_cell/kernel": 1,
+        "gru/gru_cell/recurrent_kernel": 1,
+        "conv/kernel": 2,
+        "transposed/kernel": 2,
+        "separable/pointwise_kernel": 2,
+        "each/dense/kernel": 1,
+    }
+
+
+def test_a_model_knows_its_kernels():
+    model, expected = sequence_model()
+    assert kernels_of(model) == expected
+    with_depth = depths(EndToEnd(depth=2, kernels=expected), model.trainable_variables)
+    assert with_depth == [2 if v.path in expected else 1 for v in model.trainable_variables]
+    model.get_layer("conv").trainable = False
+    assert kernels_of(model) == {k: n for k, n in expected.items() if k != "conv/kernel"}
+
+
+@pytest.mark.parametrize(
+    ("equation", "shape", "rows"),
+    [
+        ("ab,bc->ac", 6, 1),
+        ("...x,xy->...y", 6, 1),
+        ("abc,cde->abde", (None, 2, 3), 1),
+        ("abcd,cde->abe", (None, 6), 2),
+        ("abc,dc->abd", (None, 6), 1),
+        ("abc,dce->abde", (None, 2, 3), 0),  # columns on both sides
+        ("abc,bc->abc", (5, 4), 0),  # entry by entry
+        ("abc,bcd->abd", (5, 6), 0),  # a map of its own for each b
+    ],
+)
+def test_an_einsums_equation_says_how_its_kernel_is_a_matrix(equation, shape, rows):
+    size = {2: (4,), 3: (5, 4), 4: (5, 2, 4)}[len(equation.split(",")[0].replace("...", "a"))]
+    layer = keras.layers.EinsumDense(equation, shape)
+    layer.build((None, *size))
+    assert list(kernels_of(layer).values()) == [rows] * (rows > 0)
+
+
+def test_the_kernels_of_a_model_that_is_not_built_are_not_known():
+    layer = keras.layers.Dense(3, name="later")
+    with pytest.raises(ValueError, match=r"The kernels of 'later' are known once it is built"):
+        kernels_of(layer)
+
+
+def test_two_kernels_of_one_path_must_agree():
+    @keras.saving.register_keras_serializable()
+    class Two(keras.Model):
+        def __init__(self):
+            super().__init__(name="two")
+            self.both = [
+                keras.layers.Conv2D(2, 3, name="same"),
+                keras.layers.DepthwiseConv2D(3, name="same"),
+            ]
+
+        def call(self, x):
+            return [layer(x) for layer in self.both]
+
+    model = Two()
+    model(np.ones((1, 8, 8, 2), "float32"))
+    with pytest.raises(ValueError, match="different variables of the path 'two/same/kernel'"):
+        kernels_of(model)
+
+
+def test_attention_is_trained_as_the_matrices_that_it_is():
+    inputs = keras.Input((8, 12))
+    model = keras.Model(inputs, keras.layers.MultiHeadAttention(2, 5)(inputs, inputs))
+    optimizer = EndToEnd(0.1, 2, kernels=kernels_of(model))
+    kernels = model.trainable_variables
+    before, gradients = [numpy(kernel) for kernel in kernels], gradients_of(kernels, 0)
+    after = stepped(optimizer, kernels)
+    for variable, old, new, gradient in zip(kernels, before, after, gradients, strict=True):
+        expected = old - 0.1 * numpy(gradient)
+        if variable.name == "kernel":
+            shape = (12, 10) if old.shape == (12, 2, 5) else (10, 12)
+            matrices = old.reshape(shape), numpy(gradient).reshape(shape)
+            expected = numpy(end_to_end_step(*matrices, 0.1, 2)).reshape(old.shape)
+        np.testing.assert_allclose(new, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("tolerance", [0.0, 0.1])
+def test_what_is_no_matrix_gets_gradient_descent(depth, tolerance):
+    kernels = variables((), (3,), (0, 3), (2, 3, 4))
+    before, gradients = [numpy(kernel) for kernel in kernels], gradients_of(kernels, 0)
+    after = stepped(EndToEnd(0.1, depth, tolerance=tolerance), kernels)
+    for old, new, gradient in zip(before, after, gradients, strict=True):
+        np.testing.assert_allclose(new, old - 0.1 * numpy(gradient), rtol=1e-6)
+
+
+def test_a_loaded_model_treats_its_variables_as_before(tmp_path):
+    """Though Keras then leaves the names of inner models out of their paths."""
+    inner = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)], name="inner")
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5), inner], name="outer")
+    model.compile(EndToEnd(0.1, depth={"inner": 3, "^outer": 2}, exclude=["outer.*bias"]), "mse")
+    fit(model)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    found, again = (
+        [one.optimizer.treatment_of(v) for v in one.trainable_variables] for one in (model, loaded)
+    )
+    assert found == again
+    assert {treatment.depth for treatment in found} == {1, 2, 3}
+    for a, b in zip(fit(model), fit(loaded), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_factors_of_factored_layers_are_left_alone():
@@ -197,7 +369,7 @@ def test_convolution_kernels_are_matrices_over_their_receptive_field():
     kernels = variables((3, 3, 2, 4))
     before = numpy(kernels[0])
     gradient = numpy(gradients_of(kernels, 0)[0])
-    (found,) = stepped(EndToEnd(0.1, 2, convolutions=True), kernels)
+    (found,) = stepped(EndToEnd(0.1, 2, kernels={"layer_0/kernel": 3}), kernels)
     matrix = end_to_end_step(before.reshape(18, 4), gradient.reshape(18, 4), 0.1, 2)
     np.testing.assert_allclose(found.reshape(18, 4), matrix, rtol=1e-4, atol=1e-5)
 
@@ -380,7 +552,7 @@ def test_config_round_trip():
         momentum=0.5,
         nesterov=True,
         weight_decay=0.1,
-        convolutions=True,
+        kernels={"conv/kernel": 3},
         exclude=["x"],
         tolerance=0.1,
         gradient_rank=32,
@@ -440,6 +612,8 @@ def test_a_kernel_at_zero_stays_there():
         ({"depth": 0}, r"`depth` must be a positive integer. Received: depth=0"),
         ({"depth": {"a": 1.5}}, r"`depth` must be a positive integer. Received: depth=1.5"),
         ({"depth": {1: 2}}, r"a dictionary from regular expressions to positive integers. Rec"),
+        ({"kernels": ["a"]}, r"`kernels` must be None or a dictionary from paths to positive int"),
+        ({"kernels": {"a": 0}}, r"`kernels` must be a positive integer. Received: kernels=0"),
         ({"exclude": "bias"}, r"`exclude` must be a list of regular expressions. Received"),
         (
             {"gradient_rank": 0},
@@ -451,3 +625,50 @@ def test_a_kernel_at_zero_stays_there():
 def test_bad_arguments_are_one_clear_sentence(arguments, sentence):
     with pytest.raises(ValueError, match=sentence):
         EndToEnd(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            {"depth": {"haed": 3}},
+            r"`depth` has the pattern 'haed', found in no kernel's path. There are: "
+            r"'head/kernel'\.",
+        ),
+        ({"depth": {"head": 3}, "exclude": ["head"]}, r"no kernel's path. There are: none\."),
+        ({"depth": {"bias": 3}}, r"the pattern 'bias', found in no kernel's path"),
+        (
+            {"exclude": ["haed"]},
+            r"`exclude` has the pattern 'haed', found in no variable's path. "
+            r"There are: 'head/kernel', 'head/bias'\.",
+        ),
+        (
+            {"kernels": {"haed/kernel": 1}},
+            r"`kernels` has the path 'haed/kernel', that is no variable's path. There are: 'head/k",
+        ),
+        ({"kernels": {"head/kernel": 2}}, r"'head/kernel' with 2 axes of rows, .* shape \(4, 3\)"),
+        ({"kernels": {"head/bias": 1}}, r"'head/bias' with 1 axes of rows, .* shape \(3,\)"),
+    ],
+)
+def test_what_is_not_found_is_named_with_what_there_is(arguments, sentence):
+    optimizer = EndToEnd(**arguments)
+    for _ in range(2):  # as often as it is tried
+        with pytest.raises(ValueError, match=sentence):
+            optimizer.build(variables((4, 3), (3,), names=["head", "head"]))
+
+
+def test_files_of_earlier_versions_are_read_and_what_went_by_names_is_told():
+    config = EndToEnd(0.1, depth=3).get_config()
+    del config["kernels"]
+    earlier = config | {
+        "convolutions": False,
+        "exclude": ["embeddings", "depthwise", r"/factor_\d+$", "head"],
+    }
+    optimizer = EndToEnd.from_config(earlier)
+    assert (optimizer.depth, optimizer.exclude) == (3, ["head"])
+    for wrong in (
+        lambda: EndToEnd(convolutions=True),
+        lambda: EndToEnd.from_config(earlier | {"convolutions": True}),
+    ):
+        with pytest.raises(ValueError, match=r"kernels=kernels_of\(model\).*convolutions=True"):
+            wrong()
