@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import random_layers as recipes
 import random_models
-from fuzzing import fuzzed
+from fuzzing import SLOW_TO_COMPILE, fuzzed
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 from keras import ops
@@ -241,7 +241,13 @@ def once(body):
     chosen(given(st.data())(body))()
 
 
-@pytest.mark.parametrize("kind", random_models.KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=pytest.mark.slow) if SLOW_TO_COMPILE and kind != "vector" else kind
+        for kind in random_models.KINDS
+    ],
+)
 def test_every_layer(kind):
     """A model with a branch for each layer that takes such an input."""
 
