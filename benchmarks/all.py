@@ -3,8 +3,9 @@
     python benchmarks/all.py                             into assets/, the README and its figure
     python benchmarks/all.py --only sweep mnist_step     some of them again
 
-Each leaves its table as JSON in assets/ (`benchmark_*.json`); the README's tables and figure are
-made from these. Takes about an hour and a half on two CPU cores, which should do nothing else.
+Each leaves its table as JSON in assets/ (`benchmark_*.json`, `zoo.json`); the tables and the
+figure in README and docs are made from these. Takes about two and a half hours on two CPU cores,
+which should do nothing else.
 """
 
 import argparse

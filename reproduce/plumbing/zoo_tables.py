@@ -14,20 +14,20 @@ def parts(path):
     return {
         "zoo_summary": "\n".join(_summary(library, models) for library in LIBRARIES),
         "zoo_converted": _converted(report),
-        "zoo_refused": markdown_table(
-            ["Model", "Why"],
-            ([m["model"], _one_line(m[way])] for m in models for way in WAYS if way in m),
-        ),
-        "zoo_not_saved": markdown_table(
-            ["Model", "Why its overparameterized form cannot be saved"],
-            ([m["model"], _one_line(m["not_saved"])] for m in models if "not_saved" in m),
-        ),
+        "zoo_refused": _reasons(models, *WAYS),
+        "zoo_not_saved": _reasons(models, "not_saved"),
     }
 
 
 def is_converted(model):
     """Whether a model of the report was converted there and back."""
     return not any(way in model for way in WAYS)
+
+
+def _reasons(models, *ways):
+    """A line for each model that has a reason of some kind."""
+    rows = [[m["model"], _one_line(m[way])] for m in models for way in ways if way in m]
+    return markdown_table(["Model", "Why"], rows) if rows else "None of these."
 
 
 def _summary(library, models):

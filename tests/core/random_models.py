@@ -195,7 +195,7 @@ class Draft:
     """A functional model in the making.
 
     Args:
-        draw: of a composite strategy.
+        draw: function from a strategy to a value of it.
         tensors: symbolic tensors to start from.
     """
 
@@ -264,12 +264,11 @@ class Draft:
     def operation(self):
         """What no layer computes."""
         x = self.one()
-        return self.draw(st.sampled_from([ops.tanh, lambda x: 0.5 * x, lambda x: x + ops.abs(x)]))(
-            x
-        )
+        compute = self.draw(st.sampled_from([ops.tanh, ops.negative, lambda x: x + ops.abs(x)]))
+        return compute(x)
 
     def nested(self):
-        """A model as a layer, on one tensor or on two."""
+        """A model as a layer."""
         x = self.one()
         if len(x.shape) < 2 or math.prod(x.shape[1:]) > LARGEST:
             return None
@@ -335,13 +334,13 @@ def in_words(layer):
     return f"{type(layer).__name__}{policy}" + (f"({inner})" if inner else "")
 
 
-def branches(draw, kind, without):
+def branches(draw, kind, among):
     """A model of one input of a kind, with an output for each layer that takes it.
 
     Args:
         draw: function from a strategy to a value of it.
         kind: name of a kind.
-        without: names of classes that are left out.
+        among: recipes of the layers, besides those that must stand behind such an input.
     """
     kind = KINDS[kind]
     shape = kind.shapes[-1]
@@ -349,8 +348,7 @@ def branches(draw, kind, without):
     results = [called(r.drawn(draw, shape), r.how, x, x) for r in kind.first if takes(r, x)]
     results = [keras.layers.Dense(2)(result) for result in results]
     if not kind.needed:
-        among = [*recipes.CHAINED, *recipes.MERGING, *OWN]
-        found = [r for r in among if takes(r, x) and recipes.kind_of(r).__name__ not in without]
+        found = [r for r in among if takes(r, x)]
         results += [called(r.drawn(draw, shape), r.how, x, x) for r in found]
     inputs = kind.values(np.random.default_rng(0), (BATCH, *shape))
     return Case(lively(keras.Model(x, results), 0), inputs, 2)
