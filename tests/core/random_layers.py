@@ -160,7 +160,8 @@ CHAINED = [
     Recipe("Lambda", ANY, {"function": lambda x: x * 0.5}),
     Recipe("Identity", ANY),
     Recipe("Masking", (3,)),
-    *_each("ELU LeakyReLU PReLU ReLU Softmax", ANY),
+    *_each("ELU LeakyReLU PReLU ReLU", ANY),
+    Recipe("Softmax", ANY, fits=lambda shape: shape[-1] > 1),
     # Regularization
     *_each("Dropout AlphaDropout GaussianDropout", ANY, {"rate": RATE}),
     Recipe("GaussianNoise", ANY, {"stddev": 0.1, "seed": st.sampled_from([None, 7])}),
