@@ -302,4 +302,5 @@ def _is_told_by_its_configuration(layer: Layer) -> bool:
                 again.build_from_config(build_config)
     except Exception:  # whatever a user's class raises
         return False
-    return [w.shape for w in again.weights] == [w.shape for w in layer.weights]
+    told, own = ([(w.name, w.shape) for w in each.weights] for each in (again, layer))
+    return told == own

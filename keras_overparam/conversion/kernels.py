@@ -69,9 +69,12 @@ def factored_layer(layer: Layer, own: Config) -> Layer:
     kind = FACTORED.get(type(layer), FactoredMultiHeadAttention)
     dropped = (*LORA, "quantization_config")
     config = {key: value for key, value in layer.get_config().items() if key not in dropped}
-    factored = kind.from_config(config | own)
+    start = {} if projections(layer) else {"factorization": "identity"}  # which costs no SVD
+    factored = kind.from_config(config | own | start)
     with name_scopes(layer):
         factored.build_from_config(layer.get_build_config())
+    if start:
+        factored.factorization = own["factorization"]
     for old, new in with_kernels(layer, factored):
         _take_kernel(new, old)
     return factored

@@ -279,8 +279,9 @@ def test_layers_that_their_holders_make_need_no_configuration(tmp_path):
     model(X)
     deep, flat = there_and_back(model, X)
     assert isinstance(deep.making.second.dense, FactoredDense)
-    with pytest.raises(ValueError, match="'making' itself.*save_weights"):
-        deep.save(tmp_path / "model.keras")  # still, though its configuration was asked for
+    for untold in (deep, overparameterize(model, depth=1)):
+        with pytest.raises(ValueError, match="'making' itself.*save_weights"):
+            untold.save(tmp_path / "model.keras")  # also after its configuration was asked for
     flat.save(tmp_path / "model.keras")
     assert_same(keras.models.load_model(tmp_path / "model.keras")(X), flat(X))
 
