@@ -131,7 +131,8 @@ def trained(model, inputs, expected):
         model.output, [rng.normal(size=y.shape).astype(y.dtype) for y in expected]
     )
     losses = keras.tree.map_structure(lambda _: "mean_squared_error", model.output)
-    model.compile(keras.optimizers.SGD(LEARNING_RATE, global_clipnorm=1.0), loss=losses)
+    optimizer = keras.optimizers.SGD(LEARNING_RATE, global_clipnorm=1.0)
+    model.compile(optimizer, loss=losses, weighted_metrics=None)  # a task would have its own
     steps = [model.train_on_batch(inputs, targets, return_dict=True) for _ in range(STEPS)]
     return [float(step["loss"]) for step in steps]
 

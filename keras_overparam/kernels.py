@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import keras
 
+from keras_overparam.checks import refusal
 from keras_overparam.typing import Sizes
 
 # Names that layers give to their own variables of two axes that are no kernels: what is added or
@@ -48,7 +49,7 @@ def kernels_of(model: keras.layers.Layer) -> dict[str, int]:
         rows of the matrix; the axes after them are its columns.
 
     Raises:
-        ValueError: if the model is not built, or if variables of one path differ in this.
+        ValueError: if it is no model or not built, or if variables of one path differ in this.
 
     Example:
 
@@ -63,6 +64,8 @@ def kernels_of(model: keras.layers.Layer) -> dict[str, int]:
     {'conv/kernel': 3, 'head/kernel': 1}
     >>> model.compile(EndToEnd(0.01, depth=2, kernels=kernels_of(model)), "mse")
     """
+    if not isinstance(model, keras.layers.Layer):
+        raise refusal("model", "a Keras model or layer", model)
     if not model.built:
         raise ValueError(
             f"The kernels of {model.name!r} are known once it is built: call it on a batch before."

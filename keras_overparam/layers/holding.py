@@ -23,7 +23,8 @@ def replace_held(layer: keras.layers.Layer, replacements: Mapping[int, keras.lay
                 new = _substituted(value, replacements)
                 if new is not value:
                     setattr(layer, name, new)
-        missing = [new.name for new in replacements.values() if new not in layer._layers]
+        used = {id(inner) for held in places_of(layer).values() for inner in all_layers(held)}
+        missing = [new.name for new in replacements.values() if id(new) not in used]
         for inner in before:
             if id(inner) in replacements:
                 layer._tracker.untrack(inner)

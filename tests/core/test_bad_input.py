@@ -713,6 +713,14 @@ def test_collapse(model, report):
         np.testing.assert_allclose(numpy(plain(x)), numpy(model(x)), atol=1e-5)
 
 
+@fuzzed(quick=10, thorough=100, model=mostly(st.none(), MODELS))
+def test_kernels_of_a_model(model):
+    valid = model is None
+    found = outcome(ko.kernels_of, small_model() if valid else model, valid=valid)
+    if valid:
+        assert found == {small_model().get_layer("plain").kernel.path: 1}
+
+
 # Configurations ---------------------------------------------------------------------------------
 
 

@@ -311,6 +311,29 @@ def test_layers_are_told_apart_by_where_they_are_held_and_not_by_order():
     assert_same(overparameterize(model, layers="new")(X), model(X))
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class Listing(layers.Layer):
+    """Lists layers in an attribute that a model of them takes over."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.steps = [layers.Dense(5, "relu"), layers.Dense(4)]
+        self.steps = keras.Sequential(self.steps)
+
+    def build(self, shape):
+        self.steps.build(shape)
+
+    def call(self, x):
+        return self.steps(x)
+
+
+def test_layers_that_are_held_by_a_model_that_is_held():
+    model = keras.Sequential([keras.Input((4,)), Listing(), layers.Dense(2)])
+    deep, flat = there_and_back(model, X)
+    assert isinstance(deep.layers[0].steps.layers[1], FactoredDense)
+    assert len(deep.layers[0].weights) == 6 and len(flat.weights) == len(model.weights)
+
+
 def test_a_lambda_keeps_its_function():
     scale = 2.0
     model = keras.Sequential(
