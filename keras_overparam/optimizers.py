@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_overparam.checks import (
@@ -17,6 +18,7 @@ from keras_overparam.checks import (
     refusal,
     regular_expression,
 )
+from keras_overparam.compilation import known_values
 from keras_overparam.end_to_end import (
     OVERSAMPLED,
     Preconditioner,
@@ -486,10 +488,10 @@ def matrix_shape(shape: Sizes, row_axes: int) -> tuple[int, int]:
 
 def _warn_if_stalled(variable: keras.Variable, depth: int) -> None:
     """Say so if the rule will hardly move a kernel from where it starts."""
-    try:
-        norm = float(ops.norm(ops.reshape(ops.cast(variable.value, "float32"), (-1,))))
-    except Exception:  # built while tracing, where variables have no values: nothing to look at
+    value = known_values(variable)
+    if value is None:
         return
+    norm = float(np.linalg.norm(value.astype("float64")))
     largest = depth * norm ** (2 - 2 / depth)
     if largest < STALLED_BELOW:
         warnings.warn(

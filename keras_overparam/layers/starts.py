@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_overparam.compilation import known_values
 from keras_overparam.factorization import balanced_split, identity_split
 from keras_overparam.typing import Array, Factorization, Sizes, Tensor
 
@@ -109,7 +110,7 @@ class _JointStart:
         if self.graph is not None and self.graph is getattr(ops.zeros(()), "graph", None):
             return self.symbols
         kernel = self.sample(dtype)
-        values = _values(kernel)
+        values = known_values(kernel)
         if values is None:  # kept for this graph; on JAX and PyTorch there is none
             self.graph, self.symbols = getattr(kernel, "graph", None), self._split_symbol(kernel)
             return self.symbols
@@ -133,11 +134,3 @@ class _JointStart:
         wide = given == "float64" or keras.backend.backend() == "tensorflow"
         kernel = ops.cast(kernel, "float64" if wide else "float32")
         return self.split(self.as_matrix(kernel, ops), self.sizes, ops)
-
-
-def _values(kernel: Tensor) -> Array | None:
-    """The values of a tensor; `None` for a symbol, of which TensorFlow, JAX or PyTorch says so."""
-    try:
-        return np.asarray(ops.convert_to_numpy(kernel))
-    except (NotImplementedError, TypeError):
-        return None

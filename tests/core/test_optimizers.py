@@ -589,7 +589,16 @@ def test_a_kernel_near_zero_is_named_in_a_warning(scale):
         EndToEnd(depth=3).build(kernels)
 
 
-@pytest.mark.filterwarnings("error")
+def test_fitting_a_model_from_zero_is_warned_of():
+    """Though TensorFlow builds the optimizer while it traces the step."""
+    head = keras.layers.Dense(3, kernel_initializer="zeros", name="head")
+    model = keras.Sequential([keras.Input((6,)), head])
+    model.compile(EndToEnd(0.1, depth=3), "mse")
+    with pytest.warns(UserWarning, match="'.*head/kernel' starts at or near zero"):
+        model.fit(X, Y, verbose=0)
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_usual_starts_are_not_warned_of():
     for depth in (1, 2, 8):
         model_of(EndToEnd(depth=depth)).optimizer.build(variables((512, 10), (10,)))
