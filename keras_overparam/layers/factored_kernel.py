@@ -101,6 +101,18 @@ class _Unsupported:
             )
 
 
+class _OfTheClass:
+    """A signature that a class has, and its instances have not: theirs is that of their call."""
+
+    def __init__(self, signature: inspect.Signature) -> None:
+        self.signature = signature
+
+    def __get__(self, layer: object, owner: type | None = None) -> inspect.Signature:
+        if layer is not None:
+            raise AttributeError("__signature__")
+        return self.signature
+
+
 def _shapes(store: Mapping[str, Array]) -> list[tuple[int, ...]]:
     return [tuple(store[key].shape) for key in sorted(store.keys(), key=int)]
 
@@ -128,7 +140,7 @@ class DropIn(keras.layers.Layer):
         if VAR_POSITIONAL in kinds and hasattr(cls, "stock"):
             first = [p for p in _parameters(cls.stock) if p.kind is not VAR_KEYWORD]
             own = [*first, *own[kinds.index(VAR_POSITIONAL) + 1 :]]
-        cls.__signature__ = inspect.Signature(own)
+        cls.__signature__ = _OfTheClass(inspect.Signature(own))
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         bound = inspect.Signature(_parameters(self.stock)).bind_partial(*args, **kwargs)
