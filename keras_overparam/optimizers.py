@@ -39,7 +39,7 @@ from keras_overparam.typing import Config, Sizes, Tensor
 
 TRACKED_FROM = 64  # columns; smaller kernels are decomposed faster than they are tracked
 STALLED_BELOW = 1e-2  # largest factor by which the rule multiplies a gradient, at a stalled start
-EARLIER_EXCLUDE = ("embeddings", "depthwise", r"/factor_\d+$")  # by default, before 0.1.0
+EARLIER_EXCLUDE = ("embeddings", "depthwise", r"/factor_\d+$")  # by default, earlier
 PATHS_SHOWN = 50  # in an error
 
 
