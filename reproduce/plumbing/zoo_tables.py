@@ -12,7 +12,9 @@ def parts(path):
     report = read_json(path)
     models = report["models"]
     return {
-        "zoo_summary": "\n".join(_summary(library, models) for library in LIBRARIES),
+        "zoo_summary": "\n".join(
+            filter(None, (_summary(library, models) for library in LIBRARIES))
+        ),
         "zoo_converted": _converted(report),
         "zoo_refused": _reasons(models, *WAYS),
         "zoo_not_saved": _reasons(models, "not_saved"),
@@ -31,8 +33,10 @@ def _reasons(models, *ways):
 
 
 def _summary(library, models):
-    """How many of a library's models convert, in a line."""
+    """How many of a library's models convert, in a line; empty if none is on record."""
     of_it = [model for model in models if model["library"] == library]
+    if not of_it:
+        return ""
     converted = [model for model in of_it if is_converted(model)]
     saved = sum("difference_loaded" in model for model in converted)
     names = [f"difference_{way}" for way in ("overparameterized", "collapsed")]
