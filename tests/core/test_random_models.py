@@ -10,11 +10,13 @@ import pytest
 import random_layers as recipes
 import random_models
 from fuzzing import SLOW_TO_COMPILE, fuzzed
-from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import HealthCheck, Phase, assume, given, note, settings
 from hypothesis import strategies as st
 from keras import ops
 
 from keras_overparam import collapse, overparameterize
+from keras_overparam.layers import FactoredKernel
+from keras_overparam.layers.holding import all_layers
 
 # Keras warns of layers that drop a mask; and where a layer returns its input, as some augmentations
 # do at inference, it makes another input in its place, and warns of that one's name.
@@ -274,4 +276,21 @@ def test_a_layer_that_may_be_refused(name):
 def test_random_models(data):
     case = random_models.drawn_case(data.draw)
     note(repr(case))
+    assume(can_be_called(case.model, case.inputs))
     check(case.model, case.inputs, case.depth)
+
+
+def can_be_called(model, inputs):
+    """Whether Keras computes a model that it made.
+
+    Lookups that count tokens return integers where they announce floats, and TextVectorization
+    drops an axis that it announces, so that what comes after them fails (Keras 3.15). A model with
+    factored layers must not fail.
+    """
+    try:
+        outputs(model, inputs)
+    except Exception:  # whatever the layers raise
+        if any(isinstance(layer, FactoredKernel) for layer in all_layers(model)):
+            raise
+        return False
+    return True
