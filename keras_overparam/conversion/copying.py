@@ -29,7 +29,7 @@ class Copier:
     def __init__(
         self, chosen: Callable[[Layer], bool], converted: Callable[[Layer], Layer]
     ) -> None:
-        self.chosen = chosen
+        self.chosen: Callable[[Layer], bool] = lambda layer: bool(layer.built) and chosen(layer)
         self.converted = converted
         self.copies: dict[int, Layer] = {}  # by identity: what is shared stays shared
         self.pairs: list[Pair] = []
@@ -66,7 +66,7 @@ class Copier:
     def _copied(self, layer: Layer) -> Layer:
         if not isinstance(layer, keras.layers.Layer):  # an operation of a functional model
             return type(layer).from_config(layer.get_config())
-        if layer.built and self.chosen(layer):
+        if self.chosen(layer):
             copy = self.converted(layer)
             self.replaced.append((layer, copy))
             self.pairs += zip(layer._layers, copy._layers, strict=True)
@@ -87,7 +87,7 @@ class Copier:
         """
         for inner, counterpart in counterparts(layer, copy):
             known = self.copies.get(id(inner), found.setdefault(id(inner), counterpart))
-            chosen = inner.built and self.chosen(inner)
+            chosen = self.chosen(inner)
             if is_graph(layer) and (chosen or known is not counterpart):
                 return False
             if not chosen and not self._can_be_filled(inner, counterpart, found):
@@ -124,7 +124,7 @@ class Copier:
 
         The counterpart serves, unless the layer is converted, or has a copy elsewhere.
         """
-        serves = not (layer.built and self.chosen(layer))
+        serves = not self.chosen(layer)
         if is_graph(layer):
             serves = serves and self._can_be_filled(layer, counterpart, {})
         if id(layer) in self.copies or not serves:
@@ -137,7 +137,7 @@ class Copier:
 
     def _converts(self, layer: Layer) -> bool:
         """Whether a layer is converted, or contains one that is."""
-        return any(inner.built and self.chosen(inner) for inner in all_layers(layer))
+        return any(map(self.chosen, all_layers(layer)))
 
     def _alike(self) -> list[Pair]:
         """The pairs of layers of the same class, which have the same variables."""
