@@ -31,8 +31,8 @@ class Comparison(NamedTuple):
     Attributes:
         difference: the largest difference of an output's entries, over the largest entry of that
             output; of all outputs the largest. None if they were not compared.
-        same: False if that is more than rounding.
-        reason: why they were not compared.
+        same: False if that is more than rounding, or if the conversion cannot be called.
+        reason: why they were not compared, or the conversion cannot be called.
     """
 
     difference: float | None
@@ -66,7 +66,11 @@ def compare(model: Layer, new: Layer, inputs: Tensor = None, magnified: float = 
             raise ValueError(f"`inputs` must be what {model.name!r} can be called with: {called}.")
         return Comparison(None, reason=called)
     arguments, expected = called
-    difference = largest_difference(expected, _outputs(new, arguments))
+    try:
+        found = _outputs(new, arguments)
+    except Exception as error:  # of a layer that was not made as it should be
+        return Comparison(None, same=False, reason=f"calling it failed: {in_short(error)}")
+    difference = largest_difference(expected, found)
     unit = _resolution(model)
     rounding = min(ROUNDINGS * unit, ROUNDED_BELOW)
     if difference <= rounding * magnified:

@@ -113,7 +113,9 @@ def overparameterize(
             return by_user(layer) or all(map(chosen, projections(layer)))
         return type(layer) in FACTORED and by_user(layer)
 
-    copier = Copier(chosen, lambda layer: factored_layer(layer, own))
+    copier = Copier(
+        chosen, lambda layer: factored_layer(layer, own), "collapse() the model and save that"
+    )
     new = _copied(model, copier, report)
     if not copier.replaced:
         classes = sorted({type(layer).__name__ for layer in all_layers(model)})
@@ -165,7 +167,7 @@ def collapse(model: Model, report: Report | None = None, inputs: Tensor = None) 
     def chosen(layer: Layer) -> bool:
         return isinstance(layer, (FactoredKernel, FactoredMultiHeadAttention))
 
-    copier = Copier(chosen, collapsed_layer)
+    copier = Copier(chosen, collapsed_layer, "have its class make stock layers")
     new = _copied(model, copier, report)
     magnified = _warn_of_cancellation(copier.replaced)
     _finish(model, new, copier, report, compare(model, new, inputs, magnified))
@@ -245,11 +247,13 @@ def _finish(
     if not found.same:
         inner = [name for name in different_layers(copier.pairs) if name != model.name]
         where = f", first in the layer {inner[0]!r}" if inner else ""
+        what = found.reason or (
+            f"its outputs differ by {found.difference:.1e} of the largest, which is no rounding"
+        )
         raise ValueError(
-            f"The conversion of {model.name!r} would compute something else{where}: its outputs "
-            f"differ by {found.difference:.1e} of the largest, which is no rounding. What a layer "
-            "keeps must be in its configuration, its variables or its assets, as for saving: give "
-            "its class the methods for that, or convert a model without it."
+            f"The conversion of {model.name!r} would compute something else{where}: {what}. What a "
+            "layer keeps must be in its configuration, its variables or its assets, as for saving: "
+            "give its class the methods for that, or convert a model without it."
         )
     if found.difference is None:
         said = (

@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 import keras
@@ -20,6 +20,7 @@ class Copier:
     Args:
         chosen: function from a built layer to a boolean.
         converted: function from a chosen layer to the one that takes its place.
+        what_else: what to do with a copy that cannot be saved, as the end of a sentence.
 
     Attributes:
         pairs: list of pairs (original, copy or conversion), outer layers before inner ones.
@@ -27,10 +28,14 @@ class Copier:
     """
 
     def __init__(
-        self, chosen: Callable[[Layer], bool], converted: Callable[[Layer], Layer]
+        self,
+        chosen: Callable[[Layer], bool],
+        converted: Callable[[Layer], Layer],
+        what_else: str,
     ) -> None:
         self.chosen: Callable[[Layer], bool] = lambda layer: bool(layer.built) and chosen(layer)
         self.converted = converted
+        self.what_else = what_else
         self.copies: dict[int, Layer] = {}  # by identity: what is shared stays shared
         self.pairs: list[Pair] = []
         self.replaced: list[Pair] = []
@@ -116,8 +121,8 @@ class Copier:
         if replacements:
             replace_held(copy, replacements)
         changed = [inner.name for inner in layer._layers if self._converts(inner)]
-        if changed and not _is_told_by_its_configuration(copy):
-            copy.get_config = _Untold(copy.name, changed)
+        if changed and not _is_told_by_its_configuration(copy, [new for _, new in self.replaced]):
+            copy.get_config = _Untold(copy.name, changed, self.what_else)
 
     def _held(self, layer: Layer, counterpart: Layer) -> Layer:
         """The copy of a layer within another, whose copy made a counterpart of it already.
@@ -185,13 +190,17 @@ def _made_again_if_it_can(model: keras.Model) -> keras.Model | None:
         return None
 
 
-def _build_alike(layer: Layer, copy: Layer) -> None:
-    """Build a copy as its original was, unless making it did that already."""
+def _build_from_configuration(layer: Layer, copy: Layer) -> None:
     build_config = layer.get_build_config()
     if layer.built and not copy.built and build_config:
-        with name_scopes(layer), warnings.catch_warnings():  # of a failure, which is found below
+        with name_scopes(layer), warnings.catch_warnings():  # of a failure, which is found later
             warnings.simplefilter("ignore")
             copy.build_from_config(build_config)
+
+
+def _build_alike(layer: Layer, copy: Layer) -> None:
+    """Build a copy as its original was, unless making it did that already."""
+    _build_from_configuration(layer, copy)
     shapes, found = ([variable.shape for variable in own_variables(each)] for each in (layer, copy))
     paired = [id(inner) for pair in counterparts(layer, copy) for inner in pair]
     missing = set(map(id, (*places_of(layer).values(), *copy._layers))).difference(paired)
@@ -226,16 +235,16 @@ class _InputsOf:
 class _Untold:
     """In place of a `get_config` that would describe another layer, and saving lose the factors."""
 
-    def __init__(self, name: str, factored: list[str]) -> None:
+    def __init__(self, name: str, changed: list[str], what_else: str) -> None:
         self.name = name
-        self.factored = factored
+        self.changed = changed
+        self.what_else = what_else
 
     def __call__(self) -> NoReturn:
         raise ValueError(
-            f"The layer {self.name!r} makes {', '.join(map(repr, self.factored))} itself, so its "
-            "configuration cannot say that they are factored. Save the model's weights "
-            "(save_weights) and overparameterize again before loading them, or collapse() the "
-            "model and save that."
+            f"The layer {self.name!r} makes {', '.join(map(repr, self.changed))} itself, so its "
+            "configuration cannot say that they are converted. Save the model's weights "
+            f"(save_weights) and convert it again before loading them, or {self.what_else}."
         )
 
 
@@ -291,16 +300,40 @@ def _check_plain_copy(model: keras.Model, copy: keras.Model) -> None:
     )
 
 
-def _is_told_by_its_configuration(layer: Layer) -> bool:
-    """Whether a layer made from its configuration has the weights of this one."""
+def _is_told_by_its_configuration(layer: Layer, converted: Sequence[Layer]) -> bool:
+    """Whether saving and loading a layer gives the converted layers that are within it."""
+    return _is_described(layer, converted) or _is_made_so(layer)
+
+
+def _is_described(layer: Layer, converted: Sequence[Layer]) -> bool:
+    """Whether the configurations of the converted layers are in that of the layer."""
+    within = set(map(id, all_layers(layer)))
     try:
-        again = type(layer).from_config(layer.get_config())
-        build_config = layer.get_build_config()
-        if build_config and not again.built:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                again.build_from_config(build_config)
+        told = set(_described(keras.saving.serialize_keras_object(layer)))
     except Exception:  # whatever a user's class raises
         return False
-    told, own = ([(w.name, w.shape) for w in each.weights] for each in (again, layer))
-    return told == own
+    return all((type(x).__name__, x.name) in told for x in converted if id(x) in within)
+
+
+def _is_made_so(layer: Layer) -> bool:
+    """Whether the layer's class makes layers that have the weights of the converted ones."""
+    try:
+        again = made_again(layer)
+        _build_from_configuration(layer, again)
+    except Exception:
+        return False
+    found, own = ([(w.name, w.shape) for w in each.weights] for each in (again, layer))
+    return found == own
+
+
+def _described(config: object) -> Iterator[tuple[str, str]]:
+    """The class and the name of each layer that a serialized object holds."""
+    if isinstance(config, dict):
+        own = config.get("config")
+        if isinstance(own, dict) and {"class_name", "name"} <= config.keys() | own.keys():
+            yield str(config.get("class_name")), str(own.get("name"))
+        for each in config.values():
+            yield from _described(each)
+    elif isinstance(config, (list, tuple)):
+        for each in config:
+            yield from _described(each)

@@ -286,6 +286,49 @@ def test_layers_that_their_holders_make_need_no_configuration(tmp_path):
     assert_same(keras.models.load_model(tmp_path / "model.keras")(X), flat(X))
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class Factored(keras.Model):
+    """Makes a factored layer itself."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.head = FactoredDense(3)
+
+    def call(self, x):
+        return self.head(x)
+
+
+def test_what_its_class_makes_factored_cannot_be_saved_collapsed_and_says_so(tmp_path):
+    model = Factored()
+    model(X)
+    flat = collapse(model)
+    assert_same(flat(X), model(X))
+    with pytest.raises(ValueError, match="'factored' makes .*are converted.*class make stock layers"):
+        flat.save(tmp_path / "model.keras")
+
+
+class Peeking(keras.Model):
+    """Looks into a part of a layer that only the stock one has."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = layers.Dense(4)
+        self.outer = layers.Dense(4)
+
+    def call(self, x):
+        return self.outer(ops.matmul(x, ops.convert_to_tensor(self.inner._kernel)))
+
+
+@pytest.mark.filterwarnings("ignore:Layer 'peeking' looks like it has unbuilt state:UserWarning")
+def test_a_conversion_that_cannot_be_called_is_refused():
+    model = Peeking(name="peeking")
+    model.inner.build((None, 4))
+    model(X)
+    with pytest.raises(ValueError, match="'peeking' would.*calling it failed: .*_kernel"):
+        overparameterize(model)
+    assert_same(overparameterize(model, layers=lambda x: x is model.outer)(X), model(X))
+
+
 class Renewed(keras.Model):
     """Two layers of the same shape, the first of which is replaced later."""
 
