@@ -157,5 +157,4 @@ class FactoredLinear(FactoredKernel):
             "units": self.units,
             "kernel_initializer": serialize(self.kernel_initializer),
             "kernel_regularizer": serialize(self.kernel_regularizer),
-            "activity_regularizer": serialize(self.activity_regularizer),
         }

@@ -303,7 +303,9 @@ def test_what_its_class_makes_factored_cannot_be_saved_collapsed_and_says_so(tmp
     model(X)
     flat = collapse(model)
     assert_same(flat(X), model(X))
-    with pytest.raises(ValueError, match="'factored' makes .*are converted.*class make stock layers"):
+    with pytest.raises(
+        ValueError, match="'factored' makes .*are converted.*class make stock layers"
+    ):
         flat.save(tmp_path / "model.keras")
 
 
