@@ -286,6 +286,7 @@ class FactorMonitor(keras.callbacks.Callback):
         updates = later.step - now.step if later else 0
         self.history.append({"step": now.step, "updates": updates, "layers": found})
         if self._log is not None:
+            self._log.begin(now.step)
             for name, quantities in found.items():
                 self._write(self._log, name, quantities, now.step)
             self._log.flush()

@@ -11,6 +11,7 @@ from typing import Any
 
 from keras_overparam.typing import Array
 
+NOT_REACHED = 2**62  # a step
 _numbers = itertools.count()  # of the files of this process
 
 
@@ -39,7 +40,24 @@ class EventLog:
         name = f"{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
         self.path = Path(folder) / f"events.out.tfevents.{name}"
         self._failed = False
+        self._begun = False
         self._events = [Event(wall_time=time.time(), file_version="brain.Event:2")]
+
+    def begin(self, step: int) -> None:
+        """Have TensorBoard drop what earlier files of the folder hold of a step and later ones.
+
+        After a kill, training goes on from a step before the last that was shown. Training from
+        step 0 is another one, and drops nothing. Only a call before the first `flush` does this.
+        TensorBoard takes the first such mark in a folder for the beginning, so each file has one.
+        """
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+        if not self._begun:
+            start = SessionLog(status=SessionLog.START)
+            self._events.insert(
+                1, Event(wall_time=time.time(), step=step or NOT_REACHED, session_log=start)
+            )
+        self._begun = True
 
     def scalar(self, tag: str, value: float, step: int, description: str | None = None) -> None:
         """A number; `description` is shown beside its chart, in Markdown."""

@@ -164,7 +164,7 @@ def _adapt_what_tests_look_into():
 
     test_case.TestCase.run_layer_test = without_counts
     keras.Layer.set_weights = set_stock_weights
-    FactoredKernel.kernel = property(kernel_of)
+    FactoredKernel.kernel = property(kernel_of, kernel.fset)
 
 
 def _is_assigned(frame):

@@ -32,12 +32,13 @@ class _FactoredConv(FactoredKernel):
         Args:
             inputs: tensor of the shape that the stock layer takes.
         """
-        inputs = _as_floats(inputs, self.compute_dtype)
+        real_numbers("inputs", inputs)
+        dtype = self._dtype_beside(inputs)
         first, *others = self._segments(inputs.shape)
-        kernel = self._as_conv_kernel(first, (*self.kernel_size, -1, first.shape[-1]))
-        outputs = self._convolve(inputs, kernel)
+        kernel = ops.reshape(first, (*self.kernel_size, -1, first.shape[-1]))
+        outputs = self._convolve(ops.cast(inputs, dtype), ops.cast(kernel, dtype))
         for matrix in others:
-            kernel = self._as_conv_kernel(matrix, (1,) * self.rank + tuple(matrix.shape))
+            kernel = ops.cast(ops.reshape(matrix, (1,) * self.rank + tuple(matrix.shape)), dtype)
             outputs = ops.conv(outputs, kernel, padding="valid", data_format=self.data_format)
         if self.use_bias:
             outputs = ops.add(outputs, _along_channels(self.bias, self.rank, self.data_format))
@@ -56,9 +57,6 @@ class _FactoredConv(FactoredKernel):
             boundaries = plan_for(plans, rows).boundaries
         return [self._product(self._factors[start:stop]) for start, stop in pairwise(boundaries)]
 
-    def _as_conv_kernel(self, matrix: Tensor, shape: tuple[int, ...]) -> Tensor:
-        return ops.cast(ops.reshape(matrix, shape), self.compute_dtype)
-
     def _convolve(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         padding = self.padding
         if padding == "causal":
@@ -75,12 +73,6 @@ class _FactoredConv(FactoredKernel):
             data_format=self.data_format,
             dilation_rate=self.dilation_rate,
         )
-
-
-def _as_floats(inputs: Tensor, dtype: str) -> Tensor:
-    """Integers, which backends do not convolve, become floats; floats are cast by Keras."""
-    real_numbers("inputs", inputs)
-    return ops.cast(inputs, dtype) if keras.backend.is_int_dtype(inputs.dtype) else inputs
 
 
 def _channels(layer: keras.layers.Layer, input_shape: Shape) -> Shape:
@@ -214,9 +206,11 @@ class FactoredDepthwiseConv2D(FactoredKernel, keras.layers.DepthwiseConv2D):
         Args:
             inputs: tensor of the shape that the stock layer takes.
         """
+        real_numbers("inputs", inputs)
+        dtype = self._dtype_beside(inputs)
         outputs = ops.depthwise_conv(
-            _as_floats(inputs, self.compute_dtype),
-            self._cast_kernel(),
+            ops.cast(inputs, dtype),
+            ops.cast(self.kernel, dtype),
             strides=self.strides,
             padding=self.padding,
             data_format=self.data_format,

@@ -50,7 +50,8 @@ class FactoredEinsumDense(FactoredKernel, keras.layers.EinsumDense):
             inputs: tensor of the shape that the stock layer takes.
             training: not used, as in the stock layer.
         """
-        outputs = ops.einsum(self.equation, inputs, self._cast_kernel())
+        kernel = ops.cast(self.kernel, self._dtype_beside(inputs))
+        outputs = ops.einsum(self.equation, inputs, kernel)
         if self.bias is not None:
             outputs = ops.add(outputs, self.bias)
         return self.activation(outputs)

@@ -277,8 +277,12 @@ class FactoredKernel(DropIn):
         return self._as_kernel(self._product(self.factors))
 
     @kernel.setter
-    def kernel(self, _: None) -> None:  # a stock layer assigns what `add_weight` gave it
-        pass
+    def kernel(self, value: None) -> None:
+        if value is not None:  # which `add_weight` gives, and a stock layer assigns
+            raise AttributeError(
+                f"The kernel of {label(self)} is a product of factors and cannot be replaced: use "
+                "set_kernel(value)."
+            )
 
     @property
     def activation(self) -> Callable[[Tensor], Tensor]:
@@ -296,8 +300,14 @@ class FactoredKernel(DropIn):
         dtype = "float64" if self.variable_dtype == "float64" else "float32"
         return [ops.cast(factor, dtype) for factor in factors]
 
-    def _cast_kernel(self) -> Tensor:
-        return ops.cast(self.kernel, self.compute_dtype)
+    def _dtype_beside(self, inputs: Tensor) -> str:
+        """The type in which the kernel is used: that of the inputs, if floats, as Keras casts them.
+
+        They have another than the layer's own where a wrapper of another precision uses `call`
+        directly, as `TimeDistributed` does: a stock layer then computes in the wrapper's.
+        """
+        dtype = str(keras.backend.standardize_dtype(inputs.dtype))
+        return dtype if "float" in dtype else str(self.compute_dtype)
 
     def _first_regularizer(self) -> keras.regularizers.Regularizer | None:
         """The product's regularizer hangs on the first factor: counted once, as a stock one is."""

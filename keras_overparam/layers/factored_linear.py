@@ -133,11 +133,11 @@ class FactoredLinear(FactoredKernel):
         return ops.switch(index, branches, inputs)
 
     def _follow(self, plan: Plan, inputs: Tensor) -> Tensor:
-        x = inputs
+        x, dtype = inputs, self._dtype_beside(inputs)
         for start, stop in pairwise(plan.boundaries):
             segment = self._factors[start:stop]
             matrix = segment[0] if len(segment) == 1 else self._product(segment)
-            x = ops.matmul(x, ops.cast(matrix, self.compute_dtype))
+            x = ops.matmul(x, ops.cast(matrix, dtype))
         return x
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:

@@ -435,3 +435,29 @@ def test_every_chart_of_the_layout_finds_tags(tmp_path, units, factored):
                 assert any(re.match(pattern, tag) for tag in events.Tags()["tensors"]), pattern
     (text,) = events.Tensors("about")[0].tensor_proto.string_val
     assert "| learning_rate | ExponentialDecay(initial_learning_rate=0.01," in text.decode()
+
+
+@pytest.mark.parametrize("first", ["monitor", "backup"])
+def test_tensorboard_shows_a_resumed_training_once(tmp_path, first):
+    """A training that is killed after its last backup leaves points that the next one replaces."""
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing import plugin_event_accumulator
+
+    def fit_with(*others):
+        backup = keras.callbacks.BackupAndRestore(tmp_path / "kept", delete_checkpoint=False)
+        ours = FactorMonitor(tmp_path, 3)
+        pair = [ours, backup] if first == "monitor" else [backup, ours]
+        deep_model().fit(X, Y, 8, 4, verbose=0, shuffle=False, callbacks=[*pair, *others])
+
+    def killed(batch, logs):
+        if steps_taken.pop() == 22:
+            raise KeyboardInterrupt
+
+    steps_taken = list(range(32, 0, -1))
+    with pytest.raises(KeyboardInterrupt):
+        fit_with(keras.callbacks.LambdaCallback(on_train_batch_end=killed))
+    fit_with()
+    shown = plugin_event_accumulator.EventAccumulator(str(tmp_path / "factors")).Reload()
+    steps = [event.step for event in shown.Tensors("deep/norm")]
+    assert steps == [0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 32]
+    assert [event.step for event in shown.Tensors("about")] == [0, 0]

@@ -312,3 +312,43 @@ def test_attention_is_called_as_the_stock_layer(options, arguments):
     symbol = keras.KerasTensor((None, 5, 6))
     spec, wanted = (keras.tree.flatten(each(symbol, symbol, **options)) for each in (layer, plain))
     assert [s.shape for s in spec] == [s.shape for s in wanted]
+
+
+class Calling(layers.Layer):
+    """Uses `call` of the layer that it holds, and not the layer, as `TimeDistributed` does."""
+
+    def __init__(self, inner, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = inner
+
+    def call(self, x):
+        return self.inner.call(x)
+
+
+@pytest.mark.parametrize("name", WITH_KERNEL)
+def test_precision_where_keras_is_calling_another_layer(name):
+    """Each factored layer's output has the type of the stock one's, whoever calls it."""
+
+    def found(kind, policy, outer, **arguments):
+        inner = kind(*CASES[name][0], dtype=policy, **arguments)
+        inner.build(CASES[name][1])
+        wrapper = Calling(inner, dtype=outer)
+        x = ops.cast(inputs_of(name), wrapper.compute_dtype)
+        direct = inner.call(ops.cast(x, inner.variable_dtype))
+        return [standard(each.dtype) for each in (wrapper(x), inner(x), direct)]
+
+    standard = keras.backend.standardize_dtype
+    for case in (
+        ("float32", "mixed_bfloat16"),
+        ("mixed_bfloat16", "float32"),
+        ("bfloat16", "bfloat16"),
+        ("mixed_bfloat16", "mixed_bfloat16"),
+    ):
+        factored, stock = (found(kind, *case) for kind in classes(name))
+        assert factored == stock, case
+
+
+@pytest.mark.parametrize("name", WITH_KERNEL)
+def test_a_kernel_cannot_be_replaced_unnoticed(name):
+    with pytest.raises(AttributeError, match="'mine' is a product.*set_kernel"):
+        built(name).kernel = np.zeros(3)
