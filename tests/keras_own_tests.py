@@ -4,9 +4,9 @@
     .venv/bin/python tests/keras_own_tests.py jax --source keras-3.15.1/keras/src -k DenseTest
 
 The tests are those of the installed version, from the source distribution on PyPI, which is
-downloaded into a temporary folder: the package that pip installs has none. `FactoredDense` and the
-others stand where `Dense` and the others did, and `EndToEnd` with depth 1, which is plain gradient
-descent, where `SGD` did. Each failure is then one of those listed here with its reason, or is
+downloaded into a temporary folder: the package that pip installs has none. First `FactoredDense` and
+the others stand where `Dense` and the others did, then `EndToEnd` with depth 1, which is plain
+gradient descent, where `SGD` did. Each failure is one of those listed here with its reason, or is
 printed, and the exit status is 1. What fails with the stock classes too does not count: such tests
 are run again without this package. Takes about half an hour a backend on one CPU core.
 """
@@ -15,6 +15,7 @@ import argparse
 import fnmatch
 import importlib.metadata
 import json
+import linecache
 import os
 import signal
 import subprocess
@@ -24,20 +25,26 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-FILES = [
-    *("layers/layer_test.py", "layers/core/dense_test.py", "layers/core/einsum_dense_test.py"),
-    *("layers/convolutional/conv_test.py", "layers/convolutional/depthwise_conv_test.py"),
-    *("layers/attention/multi_head_attention_test.py", "layers/core/wrapper_test.py"),
-    *("layers/rnn/time_distributed_test.py", "layers/rnn/bidirectional_test.py"),
-    *("models/cloning_test.py", "models/sequential_test.py", "models/functional_test.py"),
-    *("models/model_test.py", "models/variable_mapping_test.py"),
-    *("saving/saving_lib_test.py", "saving/saving_api_test.py", "saving/file_editor_test.py"),
-    *("saving/serialization_lib_test.py", "saving/object_registration_test.py"),
-    *("optimizers/sgd_test.py", "optimizers/optimizer_test.py", "optimizers/muon_test.py"),
-    *("optimizers/loss_scale_optimizer_test.py", "optimizers/multi_optimizer_test.py"),
-    *("optimizers/optimizer_sparse_test.py", "optimizers/schedules", "callbacks"),
-    *("trainers/trainer_test.py", "trainers/compile_utils_test.py"),
-]
+FILES = {
+    "layers": [
+        *("layers/layer_test.py", "layers/core/dense_test.py", "layers/core/einsum_dense_test.py"),
+        *("layers/convolutional/conv_test.py", "layers/convolutional/depthwise_conv_test.py"),
+        *("layers/attention/multi_head_attention_test.py", "layers/core/wrapper_test.py"),
+        *("layers/rnn/time_distributed_test.py", "layers/rnn/bidirectional_test.py"),
+        *("models/cloning_test.py", "models/sequential_test.py", "models/functional_test.py"),
+        *("models/model_test.py", "models/variable_mapping_test.py"),
+        *("saving/saving_lib_test.py", "saving/saving_api_test.py", "saving/file_editor_test.py"),
+        *("saving/serialization_lib_test.py", "saving/object_registration_test.py"),
+        *("callbacks", "trainers/trainer_test.py", "trainers/compile_utils_test.py"),
+    ],
+    "optimizer": [
+        *("optimizers/sgd_test.py", "optimizers/optimizer_test.py", "optimizers/muon_test.py"),
+        *("optimizers/loss_scale_optimizer_test.py", "optimizers/multi_optimizer_test.py"),
+        *("optimizers/optimizer_sparse_test.py", "optimizers/schedules", "callbacks"),
+        *("models/model_test.py", "saving/saving_lib_test.py", "saving/saving_api_test.py"),
+        *("trainers/trainer_test.py", "trainers/compile_utils_test.py"),
+    ],
+}
 LAYERS = [
     *("Dense", "EinsumDense", "MultiHeadAttention"),
     *("Conv1D", "Conv2D", "Conv3D", "DepthwiseConv2D"),
@@ -61,8 +68,20 @@ DIFFERENCES = {
     "refused: kernel constraints": ["`kernel_constraint` is not supported by"],
     "refused: weights of a stock layer": [
         "its factors first. Load those of a stock layer into a stock layer",
-        "*::SavingAPITest::test_model_api_endpoint_h5",
+        "*::test_model_api_endpoint_h5",
     ],
+    "counts, names or shapes of the variables": [
+        *("*::LayerTest::test_build_on_call", "*::LayerTest::test_layer_tracking"),
+        *("*::LayerTest::test_metric_tracking", "*::LayerTest::test_trainable_init_arg"),
+        *("*::SequentialTest::test_*flow*", "*::ModelTest::test_?et_state_tree"),
+        *("*::VariableMappingTest::*", "*::SaveModelTests::test_objects_to_skip"),
+        *("saving/file_editor_test.py::*::test_basics", "*::SavingTest::test_scalar_weight"),
+        "*::DenseTest::test_dense_sparse",  # the gradient of the kernel, which is no variable
+    ],
+    "the class of a configuration that names the stock layer": [
+        "*::SerializationLibTest::test_*registered_name*_passes_through"
+    ],
+    "the losses of a training of the stock layer": ["*::TestTrainer::test_fit_flow*"],
 }
 
 
@@ -73,18 +92,17 @@ def pytest_configure(config):
     """Put this package's classes in the stock ones' place."""
     for marker in ("requires_trainable_backend", "multi_device"):
         config.addinivalue_line("markers", marker)
-    if os.environ["CLASSES"] == "ours":
-        STOCK.update(_replaced())
+    replace = {"layers": _layers, "optimizer": _optimizer, "stock": dict}
+    STOCK.update(replace[os.environ["CLASSES"]]())
 
 
 STOCK = {}  # by identity: what stands in the place of a stock class
 OUTCOMES = {}
 
 
-def _replaced():
+def _layers():
     import keras
-    from keras.src import layers, optimizers
-    from keras.src.optimizers import sgd
+    from keras.src import layers
 
     import keras_overparam
 
@@ -94,13 +112,19 @@ def _replaced():
         ours[id(getattr(layers, name))] = new
         setattr(layers, name, new)
         setattr(keras.layers, name, new)
+    _adapt_what_tests_look_into()
+    return ours
 
-    @keras.saving.register_keras_serializable(package="in_its_place")
+
+def _optimizer():
+    import keras
+    from keras.src import optimizers
+    from keras.src.optimizers import sgd
+
+    import keras_overparam
+
     class SGD(keras_overparam.EndToEnd):
         """Plain gradient descent, with the arguments of Keras's in their order."""
-
-        def __new__(cls, *args, **kwargs):
-            return object.__new__(cls)
 
         def __init__(
             self, learning_rate=0.01, momentum=0.0, nesterov=False, weight_decay=None, **kwargs
@@ -108,10 +132,11 @@ def _replaced():
             own = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
             super().__init__(learning_rate, **{"depth": 1, **own, **kwargs})
 
-    ours[id(sgd.SGD)] = SGD
+    SGD.__qualname__ = SGD.__name__  # a test pickles it
+    globals()["SGD"] = keras.saving.register_keras_serializable(package="in_its_place")(SGD)
+    ours = {id(sgd.SGD): SGD}
     optimizers.ALL_OBJECTS_DICT["sgd"] = SGD
     optimizers.SGD = sgd.SGD = keras.optimizers.SGD = SGD
-    _adapt_what_tests_look_into()
     return ours
 
 
@@ -148,8 +173,8 @@ def _adapt_what_tests_look_into():
         else:
             set_weights(layer, weights)
 
-    class Assignable:
-        """The kernel, as a test would assign to it."""
+    class Kernel:
+        """A product that can be assigned to and is an array, as a variable is."""
 
         def __init__(self, layer):
             self.layer = layer
@@ -157,20 +182,25 @@ def _adapt_what_tests_look_into():
         def assign(self, value):
             self.layer.set_kernel(keras.ops.convert_to_numpy(value))
 
+        def numpy(self):
+            return keras.ops.convert_to_numpy(kernel.fget(self.layer))
+
+        def __array__(self, dtype=None, copy=None):
+            return np.asarray(self.numpy(), dtype)
+
+        def __getattr__(self, name):
+            return getattr(self.numpy(), name)
+
     def kernel_of(layer):
         caller = sys._getframe(1)
-        assigned = caller.f_code.co_filename.endswith("_test.py") and _is_assigned(caller)
-        return Assignable(layer) if assigned else kernel.fget(layer)
+        line = linecache.getline(caller.f_code.co_filename, caller.f_lineno)
+        by_test = caller.f_code.co_filename.endswith("_test.py")
+        uses = (".assign(", "np.", ".numpy()", "assertAllClose", "_kernel_value")
+        return Kernel(layer) if by_test and any(use in line for use in uses) else kernel.fget(layer)
 
     test_case.TestCase.run_layer_test = without_counts
     keras.Layer.set_weights = set_stock_weights
     FactoredKernel.kernel = property(kernel_of, kernel.fset)
-
-
-def _is_assigned(frame):
-    import linecache
-
-    return ".kernel.assign(" in linecache.getline(frame.f_code.co_filename, frame.f_lineno)
 
 
 def pytest_collection_modifyitems(items):
@@ -262,24 +292,30 @@ def difference(report):
 def examined(backend, source, chosen):
     """Run the tests on a backend and print what differs; the number of failures not listed."""
     found = {}
-    for name in FILES:  # a process each: what one leaves behind, another does not find
-        tests = outcomes(backend, "ours", source, [name], chosen)
-        for report in tests.values():
-            if report["outcome"] == "failed":
-                report["outcome"] = difference(report) or "NOT LISTED"
-        unlisted = [test for test, report in tests.items() if report["outcome"] == "NOT LISTED"]
-        stock = outcomes(backend, "stock", source, unlisted) if unlisted else {}
-        for test in unlisted:
-            if stock.get(test, {}).get("outcome") == "failed":
-                tests[test]["outcome"] = "fails with the stock classes too"
-            else:
-                print(f"  NOT LISTED {test}: {' '.join(tests[test]['reason'].split())[:300]}")
-        print(f"{backend} {name}: {counts(tests)}", flush=True)
-        found |= tests
+    for classes, names in FILES.items():
+        for name in names:  # a process each: what one leaves behind, another does not find
+            tests = outcomes(backend, classes, source, [name], chosen)
+            _judge(backend, source, tests)
+            print(f"{backend}, {classes}, {name}: {dict(counts(tests))}", flush=True)
+            found |= {(classes, test): report for test, report in tests.items()}
     print(f"\n{backend}: {len(found)} tests")
-    for outcome, number in counts(found).items():
+    for outcome, number in counts(found).most_common():
         print(f"{number:5} {outcome}")
     return counts(found)["NOT LISTED"]
+
+
+def _judge(backend, source, tests):
+    """Give each failure its reason, and run those that have none again with the stock classes."""
+    for report in tests.values():
+        if report["outcome"] == "failed":
+            report["outcome"] = difference(report) or "NOT LISTED"
+    unlisted = [test for test, report in tests.items() if report["outcome"] == "NOT LISTED"]
+    stock = outcomes(backend, "stock", source, unlisted) if unlisted else {}
+    for test in unlisted:
+        if stock.get(test, {}).get("outcome") == "failed":
+            tests[test]["outcome"] = "fails with the stock classes too"
+        else:
+            print(f"  NOT LISTED {test}: {' '.join(tests[test]['reason'].split())[:300]}")
 
 
 def counts(tests):
