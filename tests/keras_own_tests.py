@@ -4,8 +4,8 @@
     .venv/bin/python tests/keras_own_tests.py jax --source keras-3.15.1/keras/src -k DenseTest
 
 The tests are those of the installed version, from the source distribution on PyPI, which is
-downloaded into a temporary folder: the package that pip installs has none. First `FactoredDense` and
-the others stand where `Dense` and the others did, then `EndToEnd` with depth 1, which is plain
+downloaded into a temporary folder: the package that pip installs has none. First `FactoredDense`
+and the others stand where `Dense` and the others did, then `EndToEnd` with depth 1, which is plain
 gradient descent, where `SGD` did. Each failure is one of those listed here with its reason, or is
 printed, and the exit status is 1. What fails with the stock classes too does not count: such tests
 are run again without this package. Takes about half an hour a backend on one CPU core.
