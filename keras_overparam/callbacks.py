@@ -2,6 +2,7 @@
 
 import os
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
@@ -250,7 +251,14 @@ class FactorMonitor(keras.callbacks.Callback):
     def on_train_end(self, logs: Logs = None) -> None:
         """Measure where training ended."""
         step = self._updates()
-        if not self.history or self.history[-1]["step"] != step:
+        if self._before is not None and step == self._before.step and self._moved(self._before):
+            warnings.warn(
+                "FactorMonitor counts the updates of the model's optimizer and of those that the "
+                "model holds in attributes. There were none, and yet the kernels changed: let the "
+                "model hold the optimizer that trains it.",
+                stacklevel=2,
+            )
+        elif not self.history or self.history[-1]["step"] != step:
             self._measure(Look(step, self._values()))
         elif self._log is not None:
             self._log.flush()
@@ -262,8 +270,8 @@ class FactorMonitor(keras.callbacks.Callback):
 
     def _updates(self) -> int:
         """How many updates the optimizer has made of the variables."""
-        optimizers = inner_optimizers(self.model.optimizer)  # on JAX, brings them up to date
-        self._possible = max(int(ops.convert_to_numpy(one.iterations)) for one in optimizers)
+        counts = [one.iterations for one in optimizers_of(self.model)]  # on JAX, up to date
+        self._possible = max((int(ops.convert_to_numpy(count)) for count in counts), default=0)
         return self._possible
 
     def _values(self) -> list[list[Float64Array]]:
@@ -276,6 +284,13 @@ class FactorMonitor(keras.callbacks.Callback):
             ]
             for watched in self._watched
         ]
+
+    def _moved(self, before: Look) -> bool:
+        """Whether a variable has other values than before."""
+        pairs = zip(before.values, self._values(), strict=True)
+        return any(
+            not np.array_equal(a, b) for old, new in pairs for a, b in zip(old, new, strict=True)
+        )
 
     def _measure(self, now: Look, later: Look | None = None) -> None:
         found: dict[str, Quantities] = {}
@@ -347,14 +362,29 @@ def watched_kernels(model: keras.Model, layers: str | None = None) -> list[Watch
         for layer in all_layers(model)
         if isinstance(layer, FactoredKernel) and layer.built
     ]
-    if not model.optimizer.built:
+    if model.optimizer is not None and not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
-    for optimizer in inner_optimizers(model.optimizer):
+    for optimizer in optimizers_of(model):
         if isinstance(optimizer, EndToEnd):
             for variable, (row_axes, depth) in optimizer.trained_by_the_rule():
                 name = name_of(variable.path.removesuffix("/kernel"))
                 found.append(Watched(name, BY_RULE, [variable], depth, row_axes))
     return [watched for watched in found if layers is None or re.search(layers, watched.name)]
+
+
+def optimizers_of(model: keras.Model) -> list[keras.optimizers.Optimizer]:
+    """The optimizers that update a model's variables.
+
+    Args:
+        model: a compiled Keras model.
+
+    Returns:
+        List of those that `compile` was given, and that the model holds in attributes of its own
+        for a `train_step` of its own; see `inner_optimizers`.
+    """
+    held = [model.optimizer, *vars(model).values()]
+    found = {id(one): one for one in held if isinstance(one, keras.optimizers.Optimizer)}
+    return [one for each in found.values() for one in inner_optimizers(each) if one.built]
 
 
 def inner_optimizers(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:

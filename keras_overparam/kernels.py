@@ -10,7 +10,10 @@ from keras_overparam.typing import Sizes
 
 # Names that layers give to their own variables of two axes that are no kernels: what is added or
 # multiplied entry by entry, tables whose rows are looked up, and factors of a product.
-NO_KERNEL = re.compile(r"bias|beta|gamma|alpha|scale|embeddings|lora_\w+|factor_\d+")
+NO_KERNEL = re.compile(
+    r"(\w+_)?(bias|beta|gamma|alpha|scale|embed|embeddings?|table|tokens?|pos|positions?)(_(\w|\d+))?"
+    r"|lora_\w+|factor_\d+"
+)
 CONVOLUTIONS = (
     keras.layers.Conv1D,
     keras.layers.Conv2D,

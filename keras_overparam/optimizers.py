@@ -71,9 +71,11 @@ class EndToEnd(keras.optimizers.SGD):
 
     Which variables are kernels is decided once, when the optimizer is built, and stays so in a
     saved and loaded model. Kernels are matrices, variables of two axes, but for those that their
-    layers call `bias`, `beta`, `gamma`, `alpha` or `scale` (added or multiplied entry by entry),
-    `embeddings` (looked up), `lora_…` and `factor_1`, `factor_2`, … (factors of a product). That
-    name is the last part of a variable's path; layers may have any name. What belongs to a
+    layers call something that ends in `bias`, `beta`, `gamma`, `alpha`, `scale` (added or
+    multiplied entry by entry), `embeddings`, `table`, `token`, `pos`, `position` (looked up or
+    added; of several, with a letter or number behind), `lora_…` and `factor_1`, `factor_2`, …
+    (factors of a product). That name is the last part of a variable's path; layers may have any
+    name, and `trained_by_the_rule()` lists what was found. What belongs to a
     variable of more than two axes, only its layer knows: give `kernels=kernels_of(model)` to train
     convolutions and attention by the rule too.
 
@@ -288,7 +290,7 @@ class EndToEnd(keras.optimizers.SGD):
             shapes = [("basis", square)]
         else:
             return None
-        name = _path(variable).replace("/", "_")
+        name = re.sub("[/:]", "_", _path(variable))
         dtype = "float64" if variable.dtype == "float64" else "float32"
         return [
             self.add_variable(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import keras_overparam
 from keras_overparam import FactoredDense
 from keras_overparam.factorization import application_plans, chain_sizes
 
@@ -48,17 +49,65 @@ def decisions(function):
     return sum(operation.type in kinds for operation in function.graph.get_operations())
 
 
-def test_a_known_batch_size_needs_no_choice_at_run_time(layer):
+def test_the_order_is_chosen_when_the_layer_is_traced(layer):
+    """Conditionals cannot be exported to TFLite or ONNX, vectorized or differentiated forwards."""
     few = tf.function(lambda x: layer(x)).get_concrete_function(tf.TensorSpec([2, 8]))
     many = tf.function(lambda x: layer(x)).get_concrete_function(tf.TensorSpec([100, 8]))
     unknown = tf.function(lambda x: layer(x)).get_concrete_function(tf.TensorSpec([None, 8]))
     assert matmul_operations(few) == 3  # x through three factors
     assert matmul_operations(many) == 3  # two for the product, one for x
-    assert any(
-        op.type in ("Case", "StatelessCase", "If", "StatelessIf")
-        for op in unknown.graph.get_operations()
-    )
-    assert not any("Case" in op.type or "If" in op.type for op in few.graph.get_operations())
+    assert matmul_operations(unknown) == 3
+    assert [decisions(function) for function in (few, many, unknown)] == [0, 0, 0]
+
+
+def test_gradients_of_each_task_and_forward_ones_in_a_graph(layer):
+    x = np.random.default_rng(0).normal(size=(3, 5, 8)).astype("float32")
+
+    def gradient(task):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(task) ** 2)
+        return tape.gradient(loss, layer.trainable_variables)[0]
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, 8))])
+    def of_each_task(x):
+        return tf.vectorized_map(gradient, x)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 8))])
+    def forwards(x):
+        with tf.autodiff.ForwardAccumulator(x, tf.ones_like(x)) as accumulator:
+            y = layer(x)
+        return accumulator.jvp(y)
+
+    for found, task in zip(of_each_task(x), x, strict=True):
+        np.testing.assert_allclose(found, gradient(task), rtol=1e-3, atol=1e-4)
+    step = (layer(x[0] + 1e-3) - layer(x[0] - 1e-3)) / 2e-3
+    np.testing.assert_allclose(forwards(x[0]), step, atol=2e-2 * np.abs(step).max())
+
+
+LAYERS = {
+    "Dense": (4,),
+    "Conv1D": (4, 1),
+    "Conv2D": (4, 1),
+    "DepthwiseConv2D": (1,),
+    "EinsumDense": ("abcd,de->abce", (None, None, 4)),
+    "MultiHeadAttention": (2, 3),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_checkpoints_of_tensorflow_hold_the_factors(name, tmp_path):
+    x = np.random.default_rng(0).normal(size=(2, 3, 3, 6)[-3 if name == "Conv1D" else -4 :])
+    arguments = (x, x) if name == "MultiHeadAttention" else (x,)
+
+    def made():
+        new = getattr(keras_overparam, f"Factored{name}")(*LAYERS[name], depth=3)
+        return new, new(*arguments)
+
+    (layer, outputs), (other, others) = made(), made()
+    assert np.abs(outputs - others).max() > 0.01
+    path = tf.train.Checkpoint(layer=layer).save(tmp_path / "checkpoint")
+    tf.train.Checkpoint(layer=other).restore(path).assert_consumed()
+    np.testing.assert_array_equal(other(*arguments), outputs)
 
 
 def test_zero_rows(layer):

@@ -30,6 +30,22 @@ def test_it_is_a_tf_keras_optimizer():
     assert isinstance(EndToEnd(), tf.keras.optimizers.Optimizer)
 
 
+@pytest.mark.parametrize("arguments", [{}, {"tolerance": 0.01}, {"depth": 3}])
+def test_variables_that_are_not_of_keras_in_a_graph(arguments):
+    variable = tf.Variable(np.random.default_rng(0).normal(size=(80, 70)).astype("float32"))
+    optimizer = EndToEnd(1e-3, **arguments)
+
+    @tf.function
+    def step():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(variable**2)
+        optimizer.apply_gradients([(tape.gradient(loss, variable), variable)])
+        return loss
+
+    losses = [float(step()) for _ in range(3)]
+    assert losses[2] < losses[1] < losses[0]
+
+
 @pytest.mark.parametrize("arguments", [{}, {"tolerance": 0.01, "momentum": 0.5}])
 @pytest.mark.parametrize("way", [{"run_eagerly": True}, {"jit_compile": True}])
 def test_eager_graph_and_xla_give_the_same(arguments, way):

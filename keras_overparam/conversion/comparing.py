@@ -73,6 +73,9 @@ def compare(model: Layer, new: Layer, inputs: Tensor = None, magnified: float = 
     difference = largest_difference(expected, found)
     unit = _resolution(model)
     rounding = min(ROUNDINGS * unit, ROUNDED_BELOW)
+    read = _read_by(new, arguments, model, found)
+    if read is not None:
+        return Comparison(None, same=False, reason=f"it reads {read.path!r} of the given model")
     if difference <= rounding * magnified:
         return Comparison(difference)
     if not largest_difference(expected, _outputs(model, arguments)) <= rounding:
@@ -151,6 +154,32 @@ def _resolution(model: Layer) -> float:
     return max(spacings.get(name, 2.0**-23) for name in names)
 
 
+def _read_by(
+    new: Layer, arguments: Arguments, model: Layer, expected: Sequence[Array]
+) -> keras.Variable | None:
+    """A variable of a model that its conversion reads, which has its own: None as it should be.
+
+    An operation of a graph, a function or an object that no layer holds may use a variable of the
+    model. As long as that is not trained, the outputs are the same.
+    """
+    given = [variable for variable in model.variables if "float" in variable.dtype]
+    others = {id(variable): _of(variable, 2 * values_of(variable) + 1) for variable in given}
+
+    def matters(variables: Sequence[keras.Variable]) -> bool:
+        changed = _outputs(new, arguments, [(each, others[id(each)]) for each in variables])
+        return largest_difference(expected, changed) > ROUNDED_BELOW
+
+    if not matters(given):
+        return None
+    return next((variable for variable in given if matters([variable])), None)
+
+
+def _of(variable: keras.Variable, values: Array) -> Tensor:
+    """Values as a variable has them."""
+    wide = values if variable.dtype == "float64" else values.astype("float32")
+    return ops.cast(wide, variable.dtype)
+
+
 def _rounded(model: Layer, unit: float, seed: int) -> list[tuple[Any, Tensor]]:
     """A model's matrices, each with its last digits changed."""
     rng = np.random.default_rng(seed)
@@ -160,8 +189,7 @@ def _rounded(model: Layer, unit: float, seed: int) -> list[tuple[Any, Tensor]]:
             value = values_of(variable).astype("float64")
             scale = unit * np.sqrt(np.mean(value**2))
             value = value + scale * rng.uniform(-1, 1, value.shape)
-            wide = value if variable.dtype == "float64" else value.astype("float32")
-            changed.append((variable, ops.cast(wide, variable.dtype)))
+            changed.append((variable, _of(variable, value)))
     return changed
 
 

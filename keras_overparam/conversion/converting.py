@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, TypeVar
 
 import keras
 
-from keras_overparam.checks import positive_integer, refusal, regular_expression
+from keras_overparam.checks import refusal, regular_expression
 from keras_overparam.conversion.comparing import Comparison, compare, different_layers
 from keras_overparam.conversion.copying import Copier
 from keras_overparam.conversion.kernels import (
@@ -23,6 +23,7 @@ from keras_overparam.conversion.kernels import (
 )
 from keras_overparam.factorization import chain_sizes
 from keras_overparam.layers import FactoredKernel, FactoredMultiHeadAttention
+from keras_overparam.layers.factored_kernel import checked_factoring
 from keras_overparam.layers.holding import all_layers
 from keras_overparam.typing import Layer, Pair, Tensor, Width
 
@@ -99,7 +100,7 @@ def overparameterize(
         Arora, Cohen & Hazan, "On the Optimization of Deep Networks: Implicit Acceleration by
         Overparameterization", ICML 2018, Sections 3 and 8.
     """
-    positive_integer("depth", depth)
+    depth, width = checked_factoring(depth, width, factorization)
     if not (isinstance(factorization, str) and factorization in ("balanced", "identity")):
         raise ValueError(
             '`factorization` must be "balanced" or "identity", which keep the function. '
@@ -251,9 +252,10 @@ def _finish(
             f"its outputs differ by {found.difference:.1e} of the largest, which is no rounding"
         )
         raise ValueError(
-            f"The conversion of {model.name!r} would compute something else{where}: {what}. What a "
-            "layer keeps must be in its configuration, its variables or its assets, as for saving: "
-            "give its class the methods for that, or convert a model without it."
+            f"The conversion of {model.name!r}, a {type(model).__name__}, would compute something "
+            f"else{where}: {what}. What a layer of your own keeps or calls must be in its "
+            "attributes, its configuration, its variables or its assets, as for saving; or convert "
+            "a model without it."
         )
     if found.difference is None:
         said = (

@@ -1,12 +1,15 @@
 """Copies of models, with some of their layers converted on the way."""
 
 import contextlib
+import inspect
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 import keras
 
+from keras_overparam.configuration import configuration
+from keras_overparam.conversion.kernels import projections
 from keras_overparam.conversion.paths import counterparts, name_scopes, rename
 from keras_overparam.conversion.refusals import LayerRefusal, in_short, naming, refusal_of
 from keras_overparam.conversion.state import carry_seeds, carry_state, own_variables
@@ -33,12 +36,19 @@ class Copier:
         converted: Callable[[Layer], Layer],
         what_else: str,
     ) -> None:
-        self.chosen: Callable[[Layer], bool] = lambda layer: bool(layer.built) and chosen(layer)
+        self._chosen = chosen
+        self._choices: dict[int, bool] = {}
         self.converted = converted
         self.what_else = what_else
         self.copies: dict[int, Layer] = {}  # by identity: what is shared stays shared
         self.pairs: list[Pair] = []
         self.replaced: list[Pair] = []
+
+    def chosen(self, layer: Layer) -> bool:
+        """Whether a layer is to be converted. What is not built has no kernel yet."""
+        if id(layer) not in self._choices:
+            self._choices[id(layer)] = bool(layer.built) and bool(self._chosen(layer))
+        return self._choices[id(layer)]
 
     def copy_all(self, model: Layer) -> Layer:
         """Copy of a model, trainable where the model is.
@@ -46,6 +56,8 @@ class Copier:
         Raises:
             ValueError: if a layer cannot be copied or converted; it names the innermost such.
         """
+        for layer in all_layers(model):
+            self.chosen(layer)  # a user's function, which fails as itself
         with _telling(model):
             copy = self.copy(model)
         self._refuse_what_is_untied()
@@ -74,7 +86,7 @@ class Copier:
         if self.chosen(layer):
             copy = self.converted(layer)
             self.replaced.append((layer, copy))
-            self.pairs += zip(layer._layers, copy._layers, strict=True)
+            self._fill_conversion(layer, copy)
             return copy
         copy = _made_again_if_it_can(layer) if is_graph(layer) else made_again(layer)
         if copy is None or (is_graph(layer) and not self._can_be_filled(layer, copy, {})):
@@ -108,6 +120,7 @@ class Copier:
             copy = keras.models.clone_model(model, inputs, clone_function=self.copy)
         if type(copy) is not type(model):
             _check_plain_copy(model, copy)
+        copy.dtype_policy = model.dtype_policy  # by which it is compiled
         return copy
 
     def _fill(self, layer: Layer, copy: Layer) -> None:
@@ -123,6 +136,18 @@ class Copier:
         changed = [inner.name for inner in layer._layers if self._converts(inner)]
         if changed and not _is_told_by_its_configuration(copy, [new for _, new in self.replaced]):
             copy.get_config = _Untold(copy.name, changed, self.what_else)
+
+    def _fill_conversion(self, layer: Layer, copy: Layer) -> None:
+        """Give a converted layer what else it holds, as an activation with weights."""
+        for inner, counterpart in zip(layer._layers, copy._layers, strict=True):
+            if type(inner) is not type(counterpart):  # kernels of attention, which are converted
+                self.pairs.append((inner, counterpart))
+            elif id(inner) in self.copies:
+                replace_held(copy, {id(counterpart): self.copies[id(inner)]})
+            else:
+                self.copies[id(inner)] = counterpart
+                self.pairs.append((inner, counterpart))
+                self._fill(inner, counterpart)
 
     def _held(self, layer: Layer, counterpart: Layer) -> Layer:
         """The copy of a layer within another, whose copy made a counterpart of it already.
@@ -151,7 +176,10 @@ class Copier:
     def _refuse_what_is_untied(self) -> None:
         """A variable of two layers must not become two, nor one of a layer that is converted."""
         copies: dict[int, tuple[Layer, Tensor | None]] = {
-            id(variable): (layer, None) for layer, _ in self.replaced for variable in layer.weights
+            id(variable): (layer, None)
+            for layer, _ in self.replaced
+            for each in (layer, *projections(layer))
+            for variable in own_variables(each)
         }
         for layer, copy in self._alike():
             for variable, counterpart in _variables(layer, copy):
@@ -171,13 +199,26 @@ def made_again(layer: Layer) -> Layer:
         parts = layer.function, layer._output_shape, layer.mask, layer.arguments
         return keras.layers.Lambda(*parts, **keras.layers.Layer.get_config(layer))
     try:
-        return type(layer).from_config(layer.get_config())
+        return type(layer).from_config(configuration(layer))
     except Exception as error:  # whatever a user's class raises
+        if len(inspect.signature(type(layer).__init__).parameters) == 1:
+            return _made_by_its_class(layer)
         raise refusal_of(
             layer,
             f"it cannot be made from its configuration, as for loading: {in_short(error)}",
-            "Give the class a get_config that holds its arguments.",
+            "Give the class a get_config that holds its arguments, and a constructor that passes "
+            "`**kwargs` on.",
         ) from error
+
+
+def _made_by_its_class(layer: Layer) -> Layer:
+    """A layer whose constructor takes nothing, not even a name, made again under its policy."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(layer.dtype_policy)
+    try:
+        return type(layer)()
+    finally:
+        keras.config.set_dtype_policy(policy)
 
 
 def _made_again_if_it_can(model: keras.Model) -> keras.Model | None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
+from keras_overparam.configuration import configuration
 from keras_overparam.conversion.paths import name_scopes
 from keras_overparam.conversion.refusals import refusal_of
 from keras_overparam.conversion.state import values_of
@@ -68,7 +69,7 @@ def factored_layer(layer: Layer, own: Config) -> Layer:
             )
     kind = FACTORED.get(type(layer), FactoredMultiHeadAttention)
     dropped = (*LORA, "quantization_config")
-    config = {key: value for key, value in layer.get_config().items() if key not in dropped}
+    config = {key: value for key, value in configuration(layer).items() if key not in dropped}
     start = {} if projections(layer) else {"factorization": "identity"}  # which costs no SVD
     factored = kind.from_config(config | own | start)
     with name_scopes(layer):

@@ -8,7 +8,7 @@ import keras
 
 COLOURS = re.compile(r"\x1b\[\d+m")
 SHOWN = 400  # characters of a reason
-WHAT_TO_DO = "Leave it out by `layers`, or give its class what is missing."
+WHAT_TO_DO = "Give its class what is missing, or convert a model without it."
 
 
 class LayerRefusal(ValueError):

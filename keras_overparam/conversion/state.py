@@ -30,6 +30,11 @@ def carry_state(layer: Layer, copy: Layer) -> None:
         _carry_assets(layer, copy)
     for variable, counterpart in zip(own_variables(layer), own_variables(copy), strict=True):
         counterpart.assign(values_of(variable))
+    if isinstance(layer, keras.layers.RNN) and layer.stateful:  # which is not saved
+        states = (keras.tree.flatten(each.states) for each in (layer, copy))
+        for state, counterpart in zip(*states, strict=True):
+            if state is not None:
+                counterpart.assign(values_of(state))
 
 
 def carry_seeds(layer: Layer, copy: Layer) -> None:

@@ -1,17 +1,13 @@
 """Convolutions with a factored kernel."""
 
-import math
 from itertools import pairwise
 
 import keras
 from keras import ops
 
 from keras_overparam.checks import real_numbers
-from keras_overparam.factorization import application_plans, chain_sizes, plan_for
 from keras_overparam.layers.factored_kernel import FactoredKernel
 from keras_overparam.typing import Shape, Tensor
-
-ASSUMED_BATCH = 32  # where the batch size is not known when a layer is traced
 
 
 class _FactoredConv(FactoredKernel):
@@ -51,10 +47,7 @@ class _FactoredConv(FactoredKernel):
         if self.groups == 1:
             batch, *positions = self.compute_output_shape(input_shape)
             del positions[-1 if self.data_format == "channels_last" else 0]
-            known = math.prod(size for size in positions if isinstance(size, int))
-            rows = known * (batch if isinstance(batch, int) else ASSUMED_BATCH)
-            plans = application_plans(chain_sizes(self._factors))
-            boundaries = plan_for(plans, rows).boundaries
+            boundaries = self._cheapest_order((batch, *positions))
         return [self._product(self._factors[start:stop]) for start, stop in pairwise(boundaries)]
 
     def _convolve(self, inputs: Tensor, kernel: Tensor) -> Tensor:

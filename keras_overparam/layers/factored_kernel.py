@@ -12,12 +12,15 @@ import numpy.typing as npt
 from keras import ops
 
 from keras_overparam.checks import hidden_width, one_of, positive_integer, real_array
+from keras_overparam.configuration import configuration
 from keras_overparam.factorization import (
+    application_plans,
     balanced_factors,
     chain_product,
     chain_sizes,
     hidden_widths,
     identity_factors,
+    plan_for,
     product_squared_norm,
 )
 from keras_overparam.layers.starts import Initializer, factor_initializers
@@ -33,6 +36,7 @@ from keras_overparam.typing import (
     Width,
 )
 
+ASSUMED_BATCH = 32  # where the batch size is not known when a layer is traced
 FACTORIZATIONS = get_args(Factorization)
 VAR_POSITIONAL, VAR_KEYWORD = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
 INSTEAD_OF_CONSTRAINT = (
@@ -236,6 +240,8 @@ class FactoredKernel(DropIn):
             )
             for index, initializer in enumerate(initializers)
         ]
+        for index, factor in enumerate(self._factors):  # tf.train.Checkpoint passes lists over
+            setattr(self, f"_factor_{index + 1}", factor)
 
     def _require_sizes(self, shape: Shape, of: str) -> Sizes:
         """The shape, if its sizes are known and not zero."""
@@ -308,6 +314,18 @@ class FactoredKernel(DropIn):
         """
         dtype = str(keras.backend.standardize_dtype(inputs.dtype))
         return dtype if "float" in dtype else str(self.compute_dtype)
+
+    def _cheapest_order(self, leading: Shape) -> tuple[int, ...]:
+        """Boundaries of the products of neighbouring factors that the inputs are multiplied by.
+
+        Args:
+            leading: the batch size and other sizes whose product is the number of rows; None or a
+                symbol where one is not known.
+        """
+        batch, *others = leading or (1,)
+        rows = math.prod(size for size in others if isinstance(size, int))
+        rows *= batch if isinstance(batch, int) else ASSUMED_BATCH
+        return plan_for(application_plans(chain_sizes(self._factors)), rows).boundaries
 
     def _first_regularizer(self) -> keras.regularizers.Regularizer | None:
         """The product's regularizer hangs on the first factor: counted once, as a stock one is."""
@@ -388,8 +406,13 @@ class FactoredKernel(DropIn):
             raise ValueError(f"Build {self.name!r} (call it once) before collapsing it.")
         layer = self.stock.from_config(self._stock_config())
         layer.build(self._stock_build_shape())
-        rest = [] if layer.bias is None else [np.array(ops.convert_to_numpy(self.bias))]
-        layer.set_weights([self.exact_kernel(), *rest])
+        layer.kernel.assign(self.exact_kernel())
+        if layer.bias is not None:
+            layer.bias.assign(np.array(ops.convert_to_numpy(self.bias)))
+        for inner, counterpart in zip(self._layers, layer._layers, strict=True):  # an activation
+            if inner.built:
+                counterpart.build_from_config(inner.get_build_config())
+                counterpart.set_weights(inner.get_weights())
         return layer
 
     def _stock_build_shape(self) -> Shape:
@@ -397,7 +420,7 @@ class FactoredKernel(DropIn):
 
     def _stock_config(self) -> Config:
         own = ("depth", "width", "factorization", "factor_regularizer")
-        return {k: v for k, v in self.get_config().items() if k not in own}
+        return {k: v for k, v in configuration(self).items() if k not in own}
 
     def enable_lora(self, rank: Any, *args: object, **kwargs: object) -> None:
         """Not supported: `collapse()` the layer and use the stock one."""

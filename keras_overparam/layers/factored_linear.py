@@ -1,6 +1,5 @@
 """The deep linear map: a kernel trained as a product of factors."""
 
-import math
 from itertools import pairwise
 from typing import Any
 
@@ -8,7 +7,6 @@ import keras
 from keras import ops
 
 from keras_overparam.checks import positive_integer
-from keras_overparam.factorization import Plan, application_plans, chain_sizes, plan_for
 from keras_overparam.layers.factored_kernel import FactoredKernel
 from keras_overparam.typing import Config, Factorization, Identifier, Shape, Tensor, Width
 
@@ -114,27 +112,17 @@ class FactoredLinear(FactoredKernel):
         self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: inputs})
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
-        """Multiply in the order that is cheapest for this many rows, known now or at run time.
+        """Multiply in the order that is cheapest for this many rows.
+
+        Where the batch size is not known when the layer is traced, as in `fit` on TensorFlow, the
+        order is that for 32 examples.
 
         Args:
             inputs: tensor `(batch_size, …, inputs)`.
             training: not used, as in the stock layer.
         """
-        plans = application_plans(chain_sizes(self._factors))
-        leading = inputs.shape[:-1]
-        if len(plans) == 1 or None not in leading:
-            # Where JAX asks only for the shape of the output, sizes are symbols: any order will do.
-            known = all(isinstance(size, int) for size in leading)
-            rows = math.prod(leading) if known else 1
-            return self._follow(plan_for(plans, rows), inputs)
-        rows = ops.prod(ops.shape(inputs)[:-1])
-        index = sum(ops.cast(rows >= plan.from_rows, "int32") for plan in plans[1:])
-        branches = [lambda x, plan=plan: self._follow(plan, x) for plan in plans]
-        return ops.switch(index, branches, inputs)
-
-    def _follow(self, plan: Plan, inputs: Tensor) -> Tensor:
         x, dtype = inputs, self._dtype_beside(inputs)
-        for start, stop in pairwise(plan.boundaries):
+        for start, stop in pairwise(self._cheapest_order(inputs.shape[:-1])):
             segment = self._factors[start:stop]
             matrix = segment[0] if len(segment) == 1 else self._product(segment)
             x = ops.matmul(x, ops.cast(matrix, dtype))

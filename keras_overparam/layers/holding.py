@@ -49,7 +49,8 @@ def _substituted(value: Any, replacements: Mapping[int, keras.layers.Layer]) -> 
         items = [_substituted(item, replacements) for item in value]
         if all(a is b for a, b in zip(items, value, strict=True)):
             return value
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+        kind: Any = type(getattr(value, "__wrapped__", value))  # TensorFlow wraps a tuple
+        return kind(*items) if hasattr(value, "_fields") else kind(items)
     return value
 
 

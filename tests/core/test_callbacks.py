@@ -461,3 +461,59 @@ def test_tensorboard_shows_a_resumed_training_once(tmp_path, first):
     steps = [event.step for event in shown.Tensors("deep/norm")]
     assert steps == [0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 32]
     assert [event.step for event in shown.Tensors("about")] == [0, 0]
+
+
+class Adversarial(keras.Model):
+    """Trained by an optimizer that `compile` does not know."""
+
+    def __init__(self, holds=True, **kwargs):
+        super().__init__(**kwargs)
+        self.generator = FactoredDense(3, name="generator")
+        self.holds = holds
+
+    def build(self, shape):
+        self.generator.build(shape)
+        mine = keras.optimizers.SGD(0.01)
+        mine.build(self.trainable_variables)
+        self.optimizers = [mine]
+        if self.holds:
+            self.mine = mine
+
+    def call(self, x):
+        return self.generator(x)
+
+    def train_on_batch(self, x, y=None, **kwargs):
+        variables = self.trainable_variables
+        self.optimizers[0].apply([ops.ones(v.shape) for v in variables], variables)
+
+
+def trained_by_hand(model, monitor):
+    """What `fit` does with callbacks, on any backend."""
+    callbacks = keras.callbacks.CallbackList([monitor], model=model)
+    callbacks.on_train_begin()
+    callbacks.on_epoch_begin(0)
+    for batch in range(4):
+        callbacks.on_train_batch_begin(batch)
+        model.train_on_batch(None)
+        callbacks.on_train_batch_end(batch)
+    callbacks.on_epoch_end(0, {})
+    callbacks.on_train_end()
+
+
+def test_an_optimizer_that_the_model_holds_is_counted():
+    model = Adversarial()
+    model.build((None, 4))
+    model.compile()
+    monitor = FactorMonitor(None, 1)
+    trained_by_hand(model, monitor)
+    assert [found["step"] for found in monitor.history] == [0, 1, 2, 3, 4]
+
+
+def test_an_optimizer_that_is_not_found_is_said():
+    model = Adversarial(holds=False)
+    model.build((None, 4))
+    model.compile()
+    monitor = FactorMonitor(None, 1)
+    with pytest.warns(UserWarning, match="There were none, and yet the kernels changed"):
+        trained_by_hand(model, monitor)
+    assert monitor.history == []

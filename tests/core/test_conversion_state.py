@@ -1,5 +1,7 @@
 """Conversions carry all that layers keep, compare outputs, and refuse by name what they cannot."""
 
+import collections
+
 import keras
 import numpy as np
 import pytest
@@ -668,3 +670,155 @@ def test_differences_of_outputs_of_all_kinds():
         ([1.0], [1.0, 1.0], np.inf),
     ]:
         assert largest_difference([np.array(expected)], [np.array(found)]) == difference
+
+
+# What belongs to no layer, or to an unusual place ------------------------------------------------
+
+
+def tied_decoder():
+    x = keras.Input((4,))
+    encoder = layers.Dense(3, use_bias=False, name="encoder")
+    return keras.Model(x, ops.einsum("ab,cb->ac", encoder(x), encoder.kernel))
+
+
+def tied_by_a_function():
+    x = keras.Input((4,))
+    encoder = layers.Dense(3, use_bias=False, name="encoder")
+    decoded = layers.Lambda(lambda y: ops.matmul(y, ops.transpose(encoder.kernel)))
+    return keras.Model(x, decoded(encoder(x)))
+
+
+@pytest.mark.parametrize("made", [tied_decoder, tied_by_a_function])
+def test_a_variable_that_an_operation_or_a_function_reads_is_not_shared_with_the_copy(made):
+    model = made()
+    with pytest.raises(ValueError, match="it reads 'encoder/kernel' of the given model"):
+        overparameterize(model)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_an_activation_with_weights(shared):
+    slope = layers.PReLU("uniform")
+    again = slope if shared else layers.PReLU("uniform")
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(4, slope), layers.Dense(4, again), layers.Dense(2)]
+    )
+    model(X)
+    for _ in range(2):
+        deep, _ = there_and_back(model, X)
+    assert len(deep.weights) == len(model.weights) + 3
+    assert (deep.layers[0].activation is deep.layers[1].activation) == shared
+    deep.compile("sgd", "mse")
+    deep.fit(X, np.ones((16, 2)), verbose=0)
+    assert_same(collapse(deep)(X), deep(X))
+    assert_same(deep.layers[0].collapse()(X), deep.layers[0](X))
+
+
+def test_functions_without_a_name_go_along():
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.Dense(4, activation=lambda x: x * 2, kernel_regularizer=lambda x: ops.sum(x**2)),
+            layers.Dense(3),
+        ]
+    )
+    model(X)
+    there_and_back(model, X)
+    there_and_back(overparameterize(model, layers=lambda x: x is model.layers[1]), X)
+
+
+class Plain(keras.Model):
+    """The commonest kind: its constructor takes nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden = layers.Dense(5, "relu")
+        self.head = layers.Dense(3)
+
+    def call(self, x):
+        return self.head(self.hidden(x))
+
+
+def test_a_class_whose_constructor_takes_nothing_is_made_by_it():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = Plain()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model(X)
+    deep, flat = there_and_back_in_low_precision(model)
+    assert type(deep) is type(flat) is Plain
+    assert deep.hidden.compute_dtype == flat.hidden.compute_dtype == "bfloat16"
+
+
+def there_and_back_in_low_precision(model):
+    deep = overparameterize(model)
+    flat = collapse(deep)
+    for each in (deep, flat):
+        np.testing.assert_allclose(
+            numpy(ops.cast(each(X), "float32")), numpy(ops.cast(model(X), "float32")), atol=0.5
+        )
+    return deep, flat
+
+
+def test_a_graph_keeps_its_precision():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = keras.Sequential([keras.Input((4,)), layers.Dense(4)])
+    finally:
+        keras.config.set_dtype_policy("float32")
+    for each in there_and_back_in_low_precision(model):
+        assert each.dtype_policy.name == "mixed_bfloat16"
+
+
+def test_states_of_recurrent_layers():
+    x = np.random.default_rng(0).normal(size=(2, 5, 4)).astype("float32")
+    model = keras.Sequential(
+        [keras.Input((5, 4), batch_size=2), layers.LSTM(3, stateful=True), layers.Dense(3)]
+    )
+    model(x)
+    deep = overparameterize(model)
+    assert_same(deep(x), model(x))
+
+
+def test_paths_within_wrappers():
+    x = keras.Input((5, 4))
+    model = keras.Model(x, layers.Dense(3)(layers.Bidirectional(layers.GRU(2))(x)))
+    paths = [weight.path for weight in model.weights if weight.path.startswith("bidirectional")]
+    for each in there_and_back(model, np.random.default_rng(0).normal(size=(2, 5, 4))):
+        assert [w.path for w in each.weights if "gru" in w.path] == paths
+
+
+Pair = collections.namedtuple("Pair", "first second")
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Named(keras.Model):
+    """Holds its layers in a tuple with names."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.both = Pair(layers.Dense(4), layers.Dense(4))
+
+    def call(self, x):
+        return self.both.first(x) * self.both.second(x)
+
+
+def test_layers_in_a_tuple_with_names():
+    model = Named()
+    model(X)
+    deep, _ = there_and_back(model, X)
+    assert isinstance(deep.both.second, FactoredDense)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"layers": lambda layer: 1 / 0}, ZeroDivisionError, "^division by zero$"),
+        ({"width": 0}, ValueError, "^`width` must be"),
+        ({"width": [3, 4]}, ValueError, "^`width` must"),
+    ],
+)
+def test_mistakes_in_arguments_are_not_blamed_on_a_layer(arguments, error, words):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(4)])
+    with pytest.raises(error, match=words):
+        overparameterize(model, **arguments)
