@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 import keras_overparam
-from keras_overparam import FactoredDense
+from keras_overparam import FactoredDense, overparameterize
 from keras_overparam.factorization import application_plans, chain_sizes
 
 
@@ -135,3 +135,26 @@ def test_mirrored_strategy(layer):
     x = np.ones((4, 8), "float32")
     losses = model.fit(x, np.zeros((4, 8)), epochs=3, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
+
+
+@tf.keras.utils.register_keras_serializable(package="tests")
+class Subclassed(tf.keras.Model):
+    """Holds its layer in an attribute, where a conversion puts another."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.head = tf.keras.layers.Dense(3)
+
+    def call(self, x):
+        return self.head(x)
+
+
+def test_checkpoints_of_tensorflow_hold_what_a_conversion_put_there(tmp_path):
+    x = np.ones((2, 4), "float32")
+    models = [Subclassed(), Subclassed()]
+    for model in models:
+        model(x)
+    model, other = map(overparameterize, models)
+    path = tf.train.Checkpoint(model=model).save(tmp_path / "checkpoint")
+    tf.train.Checkpoint(model=other).restore(path).assert_consumed()
+    np.testing.assert_array_equal(other(x), model(x))

@@ -5,7 +5,11 @@ from typing import Any
 
 import keras
 
-NOT_HELD = ("_tracker", "_layers")  # attributes in which Keras lists what others hold
+# Attributes in which Keras and TensorFlow list what others hold.
+LISTS = (
+    *("_tracker", "_layers"),
+    *("_self_unconditional_checkpoint_dependencies", "_self_unconditional_dependency_names"),
+)
 
 
 def replace_held(layer: keras.layers.Layer, replacements: Mapping[int, keras.layers.Layer]) -> None:
@@ -19,7 +23,7 @@ def replace_held(layer: keras.layers.Layer, replacements: Mapping[int, keras.lay
     layer._tracker.unlock()
     try:
         for name, value in list(vars(layer).items()):
-            if name not in NOT_HELD:
+            if name not in LISTS:
                 new = _substituted(value, replacements)
                 if new is not value:
                     setattr(layer, name, new)
@@ -70,7 +74,7 @@ def places_of(layer: keras.layers.Layer) -> dict[tuple[Any, ...], keras.layers.L
                 visit(item, (*place, key))
 
     for name, value in vars(layer).items():
-        if name not in NOT_HELD:
+        if name not in LISTS:
             visit(value, (name,))
     return found
 
