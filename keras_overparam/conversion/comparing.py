@@ -169,7 +169,7 @@ def _read_by(
         changed = _outputs(new, arguments, [(each, others[id(each)]) for each in variables])
         return largest_difference(expected, changed) > ROUNDED_BELOW
 
-    if not matters(given):
+    if not matters(given) or matters([]):  # which are random
         return None
     return next((variable for variable in given if matters([variable])), None)
 
