@@ -1,6 +1,6 @@
 """All benchmarks, one after the other, and what they say of the targets, in one command.
 
-    python benchmarks/all.py                             into assets/, the README and its figure
+    python benchmarks/all.py                             into assets/, and tables and figure
     python benchmarks/all.py --only sweep mnist_step     some of them again
 
 Each leaves its table as JSON in assets/ (`benchmark_*.json`, `zoo.json`); the tables and the

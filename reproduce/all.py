@@ -1,7 +1,7 @@
 """All experiments on linear networks, their figures and the claims ledger, in one command.
 
     python reproduce/all.py               into runs/
-    python reproduce/all.py --publish     and into assets/ and the README
+    python reproduce/all.py --publish     and into assets/, README and site
 
 About forty minutes on two CPU cores. Ctrl-C or a kill costs little: the same command goes on. The
 MNIST experiments take hours and have their own commands (`mnist_cnn.py`, `mnist_rates.py`,

@@ -1,7 +1,7 @@
 """The claims ledger: what of the paper was reproduced, from the records in assets/.
 
     python reproduce/claims.py            print it
-    python reproduce/claims.py --write    write assets/claims.json and the README's tables too
+    python reproduce/claims.py --write    write assets/claims.json and all tables too
 
 A few seconds; nothing is trained.
 """

@@ -1,4 +1,4 @@
-"""Put finished runs into assets/, and redraw from there all that README and docs show of them.
+"""Put finished runs into assets/, and redraw from there all that README and site show of them.
 
     python reproduce/publish.py                           redraw figure, summary and tables
     python reproduce/publish.py --runs runs/mnist_cnn     take over finished runs first
@@ -22,11 +22,13 @@ from plumbing import (
     criteria,
     fault_table,
     figures,
+    ledger_tables,
     network_figures,
     network_results,
     networks,
     probe_figure,
     probe_results,
+    provenance,
     records,
     results,
     rule_results,
@@ -37,7 +39,7 @@ from plumbing import (
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-COMPATIBILITY = ROOT / "docs" / "compatibility.md"
+GENERATED = ROOT / "docs" / "generated"
 SUMMARY = ROOT / "assets" / "mnist_cnn.json"
 CLAIMS = ROOT / "assets" / "claims.json"
 RECORDS = ROOT / "assets" / "mnist_cnn"
@@ -207,12 +209,24 @@ def ledger_sources(summary):
     )
 
 
+def readme_parts(ledger):
+    """The generated parts of the README, by name.
+
+    Args:
+        ledger: rows of the claims ledger.
+    """
+    return {
+        "verdicts": ledger_tables.headlines(ledger),
+        "speed": benchmark_tables.speed_line(ROOT / "assets"),
+    }
+
+
 def parts(summary, sources=None):
-    """The generated parts of the README, by name."""
+    """The generated parts of the site, by name; `docs/generated/` has a file for each."""
     rule = rule_verdicts.summary(rule_results.load_all(RULE))
     sources = sources or ledger_sources(summary)
     return {
-        "claims": claims.table(claims.rows(sources)),
+        "claims": ledger_tables.ledger(claims.rows(sources)),
         "gas_sensor_l4": claims.model_table(sources.sweeps, "l4"),
         "gas_sensor_start": claims.model_table(sources.sweeps, "start"),
         "sweep": benchmark_tables.benchmark_table(SWEEP_BENCHMARK),
@@ -238,6 +252,8 @@ def parts(summary, sources=None):
         "monitor": benchmark_tables.benchmark_table(MONITOR_BENCHMARK),
         "probe": probe_results.table(probe_results.load_all(PROBE)),
         "fault_matrix": fault_table.fault_table(FAULT_MATRIX),
+        **zoo_tables.parts(ZOO),
+        **provenance.parts(ROOT / "assets"),
     }
 
 
@@ -266,16 +282,16 @@ def filled(page, made):
 
 
 def rendered():
-    """What the files should be: texts by path, the README's parts, and groups for the figures."""
+    """What the files should be: texts by path, the site's parts, and groups for the figures."""
     groups, rate_groups = (published_groups(epochs) for epochs in (EPOCHS, TUNING_EPOCHS))
     summary = summary_of(groups, rate_groups)
     sources = ledger_sources(summary)
-    made = parts(summary, sources)
+    made, rows = parts(summary, sources), claims.rows(sources)
     texts = {
         SUMMARY: records.to_indented_json(summary),
-        CLAIMS: records.to_indented_json(claims.rows(sources)),
-        README: filled(README, made),
-        COMPATIBILITY: filled(COMPATIBILITY, zoo_tables.parts(ZOO)),
+        CLAIMS: records.to_indented_json(rows),
+        README: filled(README, readme_parts(rows)),
+        **{GENERATED / f"{name}.md": f"{content}\n" for name, content in made.items()},
     }
     return texts, made, groups, rate_groups
 
@@ -299,6 +315,7 @@ def parse(arguments=None):
 def publish():
     """Make all files anew that are made from the records in assets/."""
     texts, _, groups, rate_groups = rendered()
+    GENERATED.mkdir(parents=True, exist_ok=True)
     for path, text in texts.items():
         records.write_atomically(path, lambda file, text=text: file.write_text(text, "utf-8"))
     benchmark_figure.draw(

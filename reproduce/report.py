@@ -1,10 +1,11 @@
-"""Everything that was published on one page: claims, figures, tables, and how each was made.
+"""All results on one page: the site's pages of results, made from the records in assets/.
 
     python reproduce/report.py                         write runs/report.html
     python reproduce/report.py --output report.html    elsewhere
 
 The page needs nothing but itself: no network, no other files, no JavaScript. A few seconds; nothing
-is trained, and the same records give the same page.
+is trained, and the same records give the same page. Your own runs are on it once their scripts were
+given `--publish`, or publish.py took them over.
 """
 
 import argparse
@@ -14,9 +15,10 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import publish
-from plumbing import records, report
+from plumbing import pages, records
 
 ASSETS = publish.ROOT / "assets"
+RESULTS = publish.ROOT / "docs" / "results"
 
 
 def html():
@@ -27,12 +29,12 @@ def html():
     """
     texts, parts, *_ = publish.rendered()
     for path, text in texts.items():
-        if path.read_text(encoding="utf-8") != text:
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
             raise ValueError(
                 f"{path} is not what the records in {ASSETS} say: restore what is damaged, or run "
                 "publish.py if it is out of date."
             )
-    return report.page(ASSETS, parts)
+    return pages.one_page(RESULTS, parts)
 
 
 def parse(arguments=None):

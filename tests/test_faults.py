@@ -12,7 +12,7 @@ import pytest
 
 import publish
 from keras_overparam.checkpoint import Checkpoint, CheckpointError
-from plumbing import fault_table, records, report
+from plumbing import fault_table, pages, records
 
 ROOT = Path(__file__).resolve().parents[1]
 LINES = [{"kind": "start", "rate": 0.125}, {"kind": "epoch", "loss": [1.5, None]}, {"kind": "end"}]
@@ -177,7 +177,7 @@ def test_a_damaged_figure_is_not_shown(tmp_path):
     content[len(content) // 2] ^= 1
     (tmp_path / "figure.png").write_bytes(content)
     with pytest.raises(ValueError, match=r"figure.png is damaged \("):
-        report.load_png(tmp_path / "figure.png")
+        pages.figure("figure.png", ":alt: a", {"path": tmp_path / "page.md"})
 
 
 def test_damaged_json_is_named(tmp_path):

@@ -108,6 +108,22 @@ def target_table(folder):
     return markdown_table(["Ratio", "Target", "Measured (quartiles)", ""], rows)
 
 
+def speed_line(folder):
+    """What factored layers cost, in a sentence.
+
+    Args:
+        folder: where the benchmarks' reports are.
+    """
+    step, inference = TARGETS[0].measured(folder), TARGETS[-1].measured(folder)
+    device = read_json(folder / f"benchmark_{TARGETS[0].benchmark}.json")["device"]
+    return (
+        f"A training step of the MNIST network with factored dense layers takes "
+        f"{_with_quartiles(step, '.3g')} times the plain one's, inference after `collapse` "
+        f"{_with_quartiles(inference, '.3g')} times the original's (medians and quartiles; "
+        f"{device})."
+    )
+
+
 def _with_quartiles(row, form):
     """Median and quartiles of a row in words."""
     low, high = (format(value, form) for value in row["quartiles"])

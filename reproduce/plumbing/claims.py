@@ -244,15 +244,6 @@ def parameters(original, overparameterized):
     }
 
 
-def table(ledger):
-    """Markdown table of the ledger."""
-    lines = ["| Claim | Measured | Verdict |", "|---|---|---|"]
-    for row in ledger:
-        why = f" {row['why']}" if row["why"] else ""
-        lines.append(f"| {row['claim']} | {row['measured']}.{why} | **{row['verdict']}** |")
-    return "\n".join(lines)
-
-
 def model_table(sweeps, experiment):
     """Markdown table of an experiment's models: best rate, final loss, speed-up over depth 1."""
     lines = [

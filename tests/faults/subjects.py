@@ -154,13 +154,17 @@ class Engine(Subject):
 def published_copy(folder, source=None):
     """A copy of what publish.py and report.py read and write, as it was when the harness began."""
     source = source or folder.parents[1] / PUBLISHED
-    shutil.copytree(source / "assets", folder / "assets", dirs_exist_ok=True)
+    for part in ("assets", "docs"):
+        built = shutil.ignore_patterns("_build")
+        shutil.copytree(source / part, folder / part, dirs_exist_ok=True, ignore=built)
     shutil.copy(source / "README.md", folder)
 
 
 def outdated_copy(folder):
-    """The same with nothing in the README's generated parts."""
+    """The same with nothing in the generated parts of README and site."""
     published_copy(folder)
+    for part in (folder / "docs" / "generated").iterdir():
+        part.write_text("")
     readme = folder / "README.md"
     pattern = r"(<!-- generated: \w+ -->\n).*?(<!-- end -->)"
     readme.write_text(re.sub(pattern, r"\1\2", readme.read_text(), flags=re.DOTALL))
