@@ -36,7 +36,6 @@ nitpick_ignore_regex = [
 
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
-suppress_warnings = ["misc.highlighting_failure"]
 
 # Notebooks run anew in each build, and an error in one is an error of the build.
 nb_execution_mode = "force"
@@ -78,7 +77,13 @@ def is_text(line):
     return bool(line) and not line[0].isspace() and not line.startswith((">>>", ".. ", ":"))
 
 
+def without_field_aliases(app, what, name, obj, skip, options):
+    """Leave out "alias for field number 0": the class's docstring says what its fields are."""
+    return True if type(obj).__name__ == "_tuplegetter" else None
+
+
 def setup(app):
     """Called by Sphinx."""
     app.add_html_math_renderer("mathml", (inline_mathml, None), (block_mathml, None))
     app.connect("autodoc-process-docstring", equations_in_docstrings, priority=400)
+    app.connect("autodoc-skip-member", without_field_aliases)
