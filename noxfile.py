@@ -1,7 +1,9 @@
-"""What a developer types: `nox -s NAME`, in the environment that has `.[test]`; `nox -l` lists it.
+"""What a developer types: `nox -s NAME`, in an environment with `.[develop]`; `nox -l` lists it.
 
 Arguments after `--` go to the command: `nox -s test -- tests/core -k layers`.
 """
+
+import sys
 
 import nox
 
@@ -12,46 +14,37 @@ nox.options.sessions = ["lint", "test"]
 @nox.session
 def test(session):
     """Everything but the long runs."""
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run(sys.executable, "-m", "pytest", *session.posargs)
 
 
 @nox.session
 def slow(session):
     """The long runs."""
-    session.run("python", "-m", "pytest", "-m", "slow", *session.posargs)
+    session.run(sys.executable, "-m", "pytest", "-m", "slow", *session.posargs)
 
 
 @nox.session
 def lint(session):
     """Lint, format, and check the types of the core."""
-    session.run("python", "-m", "ruff", "check", "--fix", ".")
-    session.run("python", "-m", "ruff", "format", ".")
-    session.run("python", "-m", "mypy")
+    session.run(sys.executable, "-m", "ruff", "check", "--fix", ".")
+    session.run(sys.executable, "-m", "ruff", "format", ".")
+    session.run(sys.executable, "-m", "mypy")
 
 
 @nox.session
 def docs(session):
     """The site, into docs/_build; warnings are errors."""
-    session.run("python", "-m", "sphinx", "-W", "--keep-going", "docs", "docs/_build")
+    session.run(sys.executable, "-m", "sphinx", "-W", "--keep-going", "docs", "docs/_build")
 
 
 @nox.session
 def links(session):
     """Follow the site's links to other sites; needs a network."""
-    session.run(
-        "python",
-        "-m",
-        "sphinx",
-        "-b",
-        "linkcheck",
-        "-D",
-        "nb_execution_mode=off",
-        "docs",
-        "docs/_build/links",
-    )
+    options = ["-b", "linkcheck", "-D", "nb_execution_mode=off"]
+    session.run(sys.executable, "-m", "sphinx", *options, "docs", "docs/_build/links")
 
 
 @nox.session
 def publish(session):
     """Figures, tables and verdicts anew from the records in assets/."""
-    session.run("python", "reproduce/publish.py", *session.posargs)
+    session.run(sys.executable, "reproduce/publish.py", *session.posargs)

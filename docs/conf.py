@@ -47,6 +47,7 @@ autodoc_typehints = "none"  # the docstrings say what types there are
 autodoc_member_order = "bysource"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_use_rtype = False
 napoleon_custom_sections = ["Reference", "Input shape", "Output shape"]
 default_role = "literal"
 

@@ -193,8 +193,8 @@ def probe(
     1
 
     Reference:
-        Arora, Cohen & Hazan 2018, whose blog post (https://www.offconvex.org/2018/03/02/
-        acceleration-overparameterization/) ends with the question.
+        Arora, Cohen & Hazan 2018, whose blog post ends with the question:
+        https://www.offconvex.org/2018/03/02/acceleration-overparameterization/
     """
     kind, features, targets = _linear_problem(loss, data)
     if isinstance(depths, (str, bytes)) or not isinstance(depths, Iterable):

@@ -5,7 +5,14 @@ import json
 import pytest
 
 import publish
-from plumbing import benchmark_tables, network_results, networks, records, results
+from plumbing import (
+    benchmark_tables,
+    ledger_tables,
+    network_results,
+    networks,
+    records,
+    results,
+)
 
 TEXTS, _, GROUPS, RATE_GROUPS = publish.rendered()
 TEXT, README = TEXTS[publish.SUMMARY], TEXTS[publish.README]
@@ -77,6 +84,17 @@ def test_every_verdict_has_a_criterion():
     for row, given in [(row, publish.criteria.MNIST_CNN) for row in summary["verdicts"]] + others:
         assert row["criterion"] in given.values()
         assert row["verdict"] in ("reproduced", "partly", "not reproduced")
+
+
+def test_the_readmes_claims_are_of_the_ledger():
+    rows = json.loads(TEXTS[publish.CLAIMS])
+    lines = ledger_tables.headlines(rows).splitlines()
+    assert len(lines) <= 2 + 8 + 2
+    for claim, line in zip(ledger_tables.HEADLINES, lines[2:], strict=False):
+        (row,) = [row for row in rows if row["claim"] == claim]
+        assert line == f"| {claim} | {row['measured']} | **{row['verdict']}** |"
+    with pytest.raises(ValueError, match="has no claim 'depth accelerates .*HEADLINES"):
+        ledger_tables.headlines(rows[1:])
 
 
 def test_a_missing_part_is_said():
