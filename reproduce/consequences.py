@@ -15,16 +15,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
+from datasets import gas_sensor
+from experiments.starts import balanced_start
 from keras_overparam.consequences import (
     constant_gradient_loop_integral,
     gradient_memory,
     loop_integral,
     trajectory_from_memory,
 )
-from plumbing import gas_sensor, records
-from plumbing.jobs import check_publishable, command, prepare
-from plumbing.linear_networks import balanced_start
-from plumbing.options import add_data_options, add_output_options, add_seeds
+from running import records
+from running.commands import check_publishable, command, prepare
+from running.options import add_data_options, add_output_options, add_seeds
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 NAME = "consequences"

@@ -19,9 +19,14 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from plumbing import gas_sensor, records, rule_figure, rule_results, rule_runs, rule_verdicts
-from plumbing.jobs import check_publishable, command, prepare, recorded_dataset
-from plumbing.options import Distinct, add_data_options, add_output_options, add_seeds, positive
+from datasets import gas_sensor
+from experiments.end_to_end_rule import claims as rule_verdicts
+from experiments.end_to_end_rule import figures as rule_figure
+from experiments.end_to_end_rule import results as rule_results
+from experiments.end_to_end_rule import runs as rule_runs
+from running import records
+from running.commands import check_publishable, command, prepare, recorded_dataset
+from running.options import Distinct, add_data_options, add_output_options, add_seeds, positive
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 NAME = "end_to_end_rule"

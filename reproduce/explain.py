@@ -17,9 +17,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
-from plumbing import records, vector_field, vector_field_figure
-from plumbing.jobs import command
-from plumbing.options import positive
+from experiments.vector_field import field as vector_field
+from experiments.vector_field import figures as vector_field_figure
+from running import records
+from running.commands import command
+from running.options import positive
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 NAME = "vector_field"

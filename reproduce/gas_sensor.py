@@ -17,11 +17,15 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from plumbing import gas_sensor, records, sweep_figures, sweep_results, sweep_runs
-from plumbing.jobs import check_publishable, command, distribute, prepare, recorded_dataset
-from plumbing.options import Distinct, add_data_options, add_output_options, add_seeds, positive
-from plumbing.strategies import add_strategy_option
-from plumbing.sweep_experiments import WHAT, label, models
+from datasets import gas_sensor
+from experiments.gas_sensor import figures as sweep_figures
+from experiments.gas_sensor import results as sweep_results
+from experiments.gas_sensor import runs as sweep_runs
+from experiments.gas_sensor.models import WHAT, label, models
+from running import records
+from running.commands import check_publishable, command, distribute, prepare, recorded_dataset
+from running.options import Distinct, add_data_options, add_output_options, add_seeds, positive
+from running.strategies import add_strategy_option
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 NAME = "gas_sensor"

@@ -17,11 +17,15 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # silences start-up chatter, keeps errors
 
-from plumbing import boards, figures, records, results, tutorial_cnn
-from plumbing.jobs import command, distribute, prepare, recorded_dataset, run
-from plumbing.options import add_data_options, add_machine_options, add_run_options, positive
-from plumbing.strategies import add_strategy_option
-from plumbing.training import LOGS
+from datasets.images import load_images
+from experiments.mnist import boards, figures, results
+from experiments.mnist import network as tutorial_cnn
+from experiments.mnist.runs import run
+from experiments.mnist.training import LOGS
+from running import records
+from running.commands import command, distribute, prepare, recorded_dataset
+from running.options import add_data_options, add_machine_options, add_run_options, positive
+from running.strategies import add_strategy_option
 
 
 def parse(arguments=None):
@@ -85,7 +89,7 @@ def settings_of(options, dataset):
 
 def run_all(options, distribution):
     """Train what is not recorded yet; settings by model."""
-    output, data = prepare(options, distribution=distribution)
+    output, data = prepare(options, load_images, distribution)
     groups = settings_of(options, data.name)
     for settings in (settings for group in groups for settings in group):
         run(settings, data, output, options.again, distribution)

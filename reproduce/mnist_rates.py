@@ -15,10 +15,13 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from plumbing import figures, results, tutorial_cnn
-from plumbing.jobs import command, common_settings, prepare, run
-from plumbing.options import Distinct, add_data_options, add_machine_options, add_run_options
-from plumbing.tuning import tune
+from datasets.images import load_images
+from experiments.mnist import figures, results
+from experiments.mnist import network as tutorial_cnn
+from experiments.mnist.runs import common_settings, run
+from experiments.mnist.tuning import tune
+from running.commands import command, prepare
+from running.options import Distinct, add_data_options, add_machine_options, add_run_options
 
 MODELS = {
     "original": {"depth": 1},
@@ -68,7 +71,7 @@ def main(arguments=None):
     """Run the command line."""
     options = parse(arguments)
     with command("mnist_rates.py"):
-        output, data = prepare(options)
+        output, data = prepare(options, load_images)
         common = common_settings(options, data)
         groups = [
             tuned(

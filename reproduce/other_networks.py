@@ -16,10 +16,15 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from plumbing import datasets, network_figures, network_results, networks, records
-from plumbing.jobs import command, common_settings, prepare, run
-from plumbing.options import Distinct, add_data_options, add_machine_options, add_run_options
-from plumbing.tuning import tune_with_scale
+from datasets import images as datasets
+from experiments.mnist import other_figures as network_figures
+from experiments.mnist import other_networks as networks
+from experiments.mnist import other_results as network_results
+from experiments.mnist.runs import common_settings, run
+from experiments.mnist.tuning import tune_with_scale
+from running import records
+from running.commands import command, prepare
+from running.options import Distinct, add_data_options, add_machine_options, add_run_options
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets" / "other_networks"
 
@@ -65,7 +70,7 @@ def main(arguments=None):
     """Run the command line."""
     options = parse(arguments)
     with command("other_networks.py"):
-        output, data = prepare(options)
+        output, data = prepare(options, datasets.load_images)
         common = common_settings(options, data)
         found = []
         for network in options.networks:

@@ -21,18 +21,20 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 from tqdm.auto import tqdm
 
+from experiments.probe import figures as probe_figure
+from experiments.probe import results as probe_results
+from experiments.probe.problems import LOSSES, PROBLEMS
 from keras_overparam import probe
 from keras_overparam.advice import STARTS, Tuned
-from plumbing import probe_figure, probe_results, records
-from plumbing.jobs import command
-from plumbing.options import (
+from running import records
+from running.commands import command
+from running.options import (
     Distinct,
     add_data_options,
     add_output_options,
     choose_device,
     positive,
 )
-from plumbing.probe_problems import LOSSES, PROBLEMS
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets" / "probe"
 DEPTHS = (2, 3)

@@ -15,25 +15,19 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from plumbing import (
-    benchmark_figure,
-    benchmark_tables,
-    claims,
-    criteria,
-    fault_table,
-    figures,
-    network_figures,
-    network_results,
-    networks,
-    probe_figure,
-    probe_results,
-    records,
-    results,
-    rule_results,
-    rule_verdicts,
-    sweep_results,
-    zoo_tables,
-)
+import criteria
+from experiments.end_to_end_rule import claims as rule_verdicts
+from experiments.end_to_end_rule import results as rule_results
+from experiments.gas_sensor import claims
+from experiments.gas_sensor import results as sweep_results
+from experiments.mnist import figures, results
+from experiments.mnist import other_figures as network_figures
+from experiments.mnist import other_networks as networks
+from experiments.mnist import other_results as network_results
+from experiments.probe import figures as probe_figure
+from experiments.probe import results as probe_results
+from publishing import benchmark_figure, benchmark_tables, fault_table, zoo_tables
+from running import records
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"

@@ -14,7 +14,8 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import publish
-from plumbing import records, report
+from publishing import page as report
+from running import records
 
 ASSETS = publish.ROOT / "assets"
 

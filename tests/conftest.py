@@ -101,7 +101,8 @@ def alone(monkeypatch, no_network):
     """No data and no network but what a test gives itself."""
     import requests
 
-    from plumbing import datasets, gas_sensor
+    from datasets import gas_sensor
+    from datasets import images as datasets
 
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
     monkeypatch.delenv("KERAS_OVERPARAM_ARCHIVES", raising=False)

@@ -40,7 +40,8 @@ import mnist_rates
 import other_networks
 import probe
 import report
-from plumbing import gas_sensor_builder, records
+from datasets import gas_sensor_builder
+from running import records
 
 PREPARED_BY = {"mnist": "mnist_cnn.py", "gas_sensor": "consequences.py"}
 

@@ -20,11 +20,12 @@ import other_networks
 import probe
 import publish
 import report
-from plumbing import networks, rule_runs
-from plumbing.gas_sensor import DATASETS, TARGETS
-from plumbing.options import LARGEST_SEED
-from plumbing.probe_problems import PROBLEMS
-from plumbing.sweep_experiments import WHAT, models
+from datasets.gas_sensor import DATASETS, TARGETS
+from experiments.end_to_end_rule import runs as rule_runs
+from experiments.gas_sensor.models import WHAT, models
+from experiments.mnist import other_networks as networks
+from experiments.probe.problems import PROBLEMS
+from running.options import LARGEST_SEED
 
 WRONG = object()  # in the place of what an option's text means
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import requests
 
-from plumbing import datasets
-from plumbing.datasets import DataError, load_images
+from datasets import images as datasets
+from datasets.images import DataError, load_images
 
 TRAIN_IMAGES = "train-images-idx3-ubyte.gz"
 TEST_LABELS = "t10k-labels-idx1-ubyte.gz"

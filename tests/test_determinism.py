@@ -16,6 +16,7 @@ from keras import layers
 
 import gas_sensor
 import mnist_cnn
+from experiments.mnist import network as tutorial_cnn
 from keras_overparam import (
     EndToEnd,
     FactoredConv2D,
@@ -23,7 +24,6 @@ from keras_overparam import (
     overparameterize,
     sweep_linear_networks,
 )
-from plumbing import tutorial_cnn
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = "import sys, test_determinism; test_determinism.leave_everything(sys.argv[1])"

@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import criteria
 import end_to_end_rule
+from experiments import starts
+from experiments.end_to_end_rule import claims as rule_verdicts
+from experiments.end_to_end_rule import networks as linear_networks
+from experiments.end_to_end_rule import results as rule_results
+from experiments.end_to_end_rule import runs as rule_runs
+from experiments.end_to_end_rule.runs import Settings
 from keras_overparam import balancedness_gap, chain_product
-from plumbing import criteria, linear_networks, records, rule_results, rule_runs, rule_verdicts
-from plumbing.rule_runs import Settings
+from running import records
 
 SMALL = linear_networks.random_matrix_problem(rows=30, inputs=5, outputs=3)
 QUICK = ["--dataset", "diabetes", "--depths", "3", "--iterations", "20", "--seeds", "0", "1"]
@@ -98,7 +104,7 @@ def test_at_depth_one_the_rule_is_gradient_descent():
 def test_a_balanced_start_is_balanced_and_its_kernel_independent_of_depth_and_width():
     kernels, rounding = [], 32 * np.finfo("float64").eps  # of sums of eight products at most
     for depth, width in ((2, 3), (2, 8), (3, 5)):
-        factors = linear_networks.balanced_start((5, 3), depth, width, 0.01, [0, 1])
+        factors = starts.balanced_start((5, 3), depth, width, 0.01, [0, 1])
         assert np.max(balancedness_gap(factors)) < rounding * 0.01 ** (2 / depth)
         kernels.append(chain_product(factors))
     np.testing.assert_allclose(np.linalg.norm(kernels[0], axis=(-2, -1)), 0.01)
@@ -107,7 +113,7 @@ def test_a_balanced_start_is_balanced_and_its_kernel_independent_of_depth_and_wi
 
 @pytest.mark.parametrize(("depth", "width"), [(2, 1), (2, 10), (3, 10)])
 def test_an_independent_start_has_the_norm_asked_for_on_average(depth, width):
-    factors = linear_networks.independent_start((20, 4), depth, width, 0.01, range(4000))
+    factors = starts.independent_start((20, 4), depth, width, 0.01, range(4000))
     squares = np.sum(chain_product(factors) ** 2, axis=(-2, -1))
     error = squares.std() / np.sqrt(len(squares))
     assert abs(squares.mean() - 1e-4) < 4 * error

@@ -8,9 +8,12 @@ import pytest
 from PIL import Image
 
 import explain
-from plumbing import figures, palette, vector_field, vector_field_figure
-from plumbing.sweep_figures import DASHES
-from plumbing.vector_field import Problem, Settings
+from experiments.gas_sensor.figures import DASHES
+from experiments.mnist import figures
+from experiments.vector_field import field as vector_field
+from experiments.vector_field import figures as vector_field_figure
+from experiments.vector_field.field import Problem, Settings
+from presenting import drawing, palette
 
 SVG_LIMIT, GIF_LIMIT = 400_000, 1_500_000  # bytes
 SMALL = Settings(problems=3, iterations=40, norms=(0.1, 0.5), decades=(-0.25, 0.75))
@@ -128,7 +131,7 @@ def digests(folder):
 
 
 def test_the_same_numbers_give_the_same_files(shown, tmp_path, monkeypatch):
-    monkeypatch.setattr(figures, "DPI", 40)
+    monkeypatch.setattr(drawing, "DPI", 40)
     found = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()

@@ -12,7 +12,9 @@ import pytest
 
 import publish
 from keras_overparam.checkpoint import Checkpoint, CheckpointError
-from plumbing import fault_table, records, report
+from publishing import fault_table
+from publishing import page as report
+from running import records
 
 ROOT = Path(__file__).resolve().parents[1]
 LINES = [{"kind": "start", "rate": 0.125}, {"kind": "epoch", "loss": [1.5, None]}, {"kind": "end"}]
@@ -138,7 +140,7 @@ def test_records_of_earlier_versions_are_read_and_mended(tmp_path):
 
 HOLD = """
 import sys
-from plumbing import records
+from running import records
 with records.only_one(sys.argv[1]):
     print(flush=True)
     sys.stdin.read()

@@ -11,19 +11,17 @@ import pytest
 import all as all_experiments
 import claims as claims_script
 import consequences
+import criteria
 import gas_sensor as script
 import publish
-from plumbing import (
-    claims,
-    criteria,
-    records,
-    sweep_experiments,
-    sweep_figures,
-    sweep_results,
-    sweep_runs,
-)
-from plumbing.sweep_results import Result, speed_up, speed_up_to_target
-from plumbing.sweep_runs import Settings
+from experiments.gas_sensor import claims
+from experiments.gas_sensor import figures as sweep_figures
+from experiments.gas_sensor import models as sweep_experiments
+from experiments.gas_sensor import results as sweep_results
+from experiments.gas_sensor import runs as sweep_runs
+from experiments.gas_sensor.results import Result, speed_up, speed_up_to_target
+from experiments.gas_sensor.runs import Settings
+from running import records
 
 LEDGER = publish.ledger()
 SWEEPS = publish.ledger_sources(

@@ -12,8 +12,10 @@ import keras
 import pytest
 
 import mnist_cnn
-from plumbing import datasets, jobs, records, results
-from plumbing.tutorial_cnn import Settings
+from datasets import images as datasets
+from experiments.mnist import results, runs
+from experiments.mnist.network import Settings
+from running import records
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ["--dataset", "digits", "--epochs", "1"]
@@ -99,7 +101,7 @@ def test_plot_only_redraws_without_training(compared, capsys, monkeypatch):
     output, _ = compared
     for figure in output.rglob("*.png"):
         figure.unlink()
-    monkeypatch.setattr(jobs, "train", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(runs, "train", lambda *_: pytest.fail("trained"))
     monkeypatch.setattr(datasets, "load_images", lambda *_: pytest.fail("loaded"))
     mnist_cnn.main(["--compare", *QUICK, "--plot-only", "--output", str(output)])
     assert len(list(output.rglob("*.png"))) == 3
@@ -184,7 +186,7 @@ def test_an_interruption_says_how_to_go_on(monkeypatch, tmp_path):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(jobs, "train", interrupted)
+    monkeypatch.setattr(runs, "train", interrupted)
     with pytest.raises(SystemExit, match="The same command goes on after the last finished epoch"):
         mnist_cnn.main([*QUICK, "--output", str(tmp_path)])
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mnist_rates
-from plumbing import results, tuning
-from plumbing.tutorial_cnn import Settings
+from experiments.mnist import results, tuning
+from experiments.mnist.network import Settings
 
 
 @given(st.floats(-7, 5), st.floats(0.1, 3))

@@ -9,8 +9,8 @@ import pytest
 from scipy.stats import beta
 
 import probe as script
-from plumbing import probe_results
-from plumbing.probe_problems import LOSSES, PROBLEMS
+from experiments.probe import results as probe_results
+from experiments.probe.problems import LOSSES, PROBLEMS
 
 EMBEDDED = ("diabetes", "digits", "Linnerud", "iris", "wine", "breast cancer")
 

@@ -6,7 +6,11 @@ import re
 import pytest
 
 import publish
-from plumbing import benchmark_tables, network_results, networks, records, results
+from experiments.mnist import other_networks as networks
+from experiments.mnist import other_results as network_results
+from experiments.mnist import results
+from publishing import benchmark_tables
+from running import records
 
 TEXTS, _, GROUPS, RATE_GROUPS = publish.rendered()
 TEXT, README = TEXTS[publish.SUMMARY], TEXTS[publish.README]

@@ -18,8 +18,9 @@ import pytest
 
 import publish
 import report as script
-from plumbing import report, report_runs
-from plumbing.markdown_tables import blocks
+from publishing import page as report
+from publishing import page_runs as report_runs
+from publishing.markdown import blocks
 
 ASSETS = script.ASSETS
 PARTS = publish.parts(json.loads((ASSETS / "mnist_cnn.json").read_text(encoding="utf-8")))

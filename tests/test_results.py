@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plumbing import figures, records, results
-from plumbing.tutorial_cnn import Settings
+from experiments.mnist import figures, results
+from experiments.mnist.network import Settings
+from running import records
 
 
 def result_of(values, seed=0, depth=1):

@@ -7,9 +7,10 @@ import keras
 import numpy as np
 import pytest
 
-from plumbing import records, results, training
-from plumbing.datasets import ImageData
-from plumbing.tutorial_cnn import Settings, logits
+from datasets.images import ImageData
+from experiments.mnist import results, training
+from experiments.mnist.network import Settings, logits
+from running import records
 
 TINY = Settings(depth=2, epochs=3, dataset="tiny")
 

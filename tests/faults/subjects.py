@@ -67,7 +67,7 @@ def few_trainings(_):
 
 def few_images(_):
     """Make the digits so few that an epoch has four steps."""
-    from plumbing import datasets
+    from datasets import images as datasets
 
     load = datasets._load_digits
 
@@ -82,7 +82,7 @@ def few_images(_):
 
 def few_extensions(_):
     """Let a grid of learning rates be extended once at most."""
-    from plumbing import sweep_runs
+    from experiments.gas_sensor import runs as sweep_runs
 
     sweep_runs.EXTENSIONS = 1
 
@@ -96,17 +96,18 @@ def few_steps(_):
 
 def coarse_figures(_):
     """Draw with few pixels and pictures, which is most of what some scripts do."""
-    from plumbing import figures, vector_field_figure
+    from experiments.vector_field import figures as vector_field_figure
+    from presenting import drawing
 
-    figures.DPI = vector_field_figure.FILM_DPI = 20
-    figures.FORMATS = {".png": figures.FORMATS[".png"]}
+    drawing.DPI = vector_field_figure.FILM_DPI = 20
+    drawing.FORMATS = {".png": drawing.FORMATS[".png"]}
     matplotlib.figure.Figure.tight_layout = lambda self, **_: None
     vector_field_figure.animate.__defaults__ = (40,)
 
 
 def short_trajectories(_):
     """Let the figure that explains the rule need little computation."""
-    from plumbing import vector_field
+    from experiments.vector_field import field as vector_field
 
     vector_field.Settings = functools.partial(vector_field.Settings, norms=(0.2,), iterations=120)
 
@@ -124,7 +125,7 @@ class Engine(Subject):
 
     def call(self, folder, arguments=None, changes=()):
         from keras_overparam import sweep_linear_networks
-        from plumbing import records
+        from running import records
 
         often_saved(folder)
         rng = np.random.default_rng(0)
@@ -187,14 +188,15 @@ def high_rates(_):
 
 def high_rates_of_others(_):
     """Let the other networks start at a rate at which their logits overflow."""
-    from plumbing import networks
+    from experiments.mnist import other_networks as networks
 
     networks.Settings = functools.partial(networks.Settings, learning_rate=1e38)
 
 
 def load_only(folder):
     """End the process when the data is loaded, and leave word of what was."""
-    from plumbing import datasets, gas_sensor
+    from datasets import gas_sensor
+    from datasets import images as datasets
 
     def ends(load):
         def loads(*arguments):
@@ -213,7 +215,8 @@ def load_only(folder):
 
 def on_its_own(_):
     """No data but what a trial gives."""
-    from plumbing import datasets, gas_sensor
+    from datasets import gas_sensor
+    from datasets import images as datasets
 
     os.environ.pop("KERAS_OVERPARAM_ARCHIVES", None)
     os.environ.pop("TFDS_DATA_DIR", None)

@@ -1,0 +1,1 @@
+"""A room for each experiment: settings, runs, results, figures, claims."""
