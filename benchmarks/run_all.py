@@ -14,8 +14,7 @@ import sys
 
 from turns import ROOT
 
-import publish
-from publishing import benchmark_tables
+from publishing import assets, benchmark_tables
 
 SCRIPTS = [
     "start_up",
@@ -46,7 +45,7 @@ def main(arguments=None):
             failed.append(name)
     if failed:
         sys.exit(f"run_all.py: error: these benchmarks failed: {', '.join(failed)}.")
-    publish.main([])
+    assets.publish()
     print("\n" + benchmark_tables.target_table(ROOT / "assets"))
 
 

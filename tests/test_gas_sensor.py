@@ -294,11 +294,9 @@ def test_a_damaged_archive_is_never_used(dataset, damage, finding, made, made_ba
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("way", ["environment", "nearby"])
-def test_archives_are_found_without_being_passed(way, tmp_path, monkeypatch):
+def test_archives_are_found_without_being_passed(tmp_path, monkeypatch):
     (tmp_path / OFFICIAL_NAME).write_text("no zip")
-    monkeypatch.setenv("KERAS_OVERPARAM_ARCHIVES", str(tmp_path) if way == "environment" else "")
-    monkeypatch.setattr(gas_sensor, "NEARBY_ARCHIVES", tmp_path if way == "nearby" else Path("no"))
+    monkeypatch.setenv("KERAS_OVERPARAM_ARCHIVES", str(tmp_path))
     with pytest.raises(DataError, match=r"at\+different\+concentrations\.zip cannot be read"):
         load_ethanol(data_dir=tmp_path / "new")
 

@@ -76,15 +76,12 @@ def few_images(monkeypatch):
 
 
 def test_a_sweep_goes_on_from_its_checkpoint(folder, capsys, monkeypatch):
-    from experiments.gas_sensor import models
-
-    monkeypatch.setattr(gas_sensor, "models", lambda name, base: models.models(name, base)[:1])
+    job, every = gas_sensor.job, gas_sensor.job.models
+    monkeypatch.setattr(job, "models", lambda name, base: every(name, base)[:1])
     (checkpoint,) = (folder / "gas_sensor").glob("*/sweep*.npz")
     done = []
-    step = gas_sensor.sweep_runs.tqdm.update
-    monkeypatch.setattr(
-        gas_sensor.sweep_runs.tqdm, "update", lambda bar, n=1: done.append(n) or step(bar, n)
-    )
+    step = job.runs.tqdm.update
+    monkeypatch.setattr(job.runs.tqdm, "update", lambda bar, n=1: done.append(n) or step(bar, n))
     arguments = ["--experiments", "adam", "--iterations", "600", *ROWS]
     gas_sensor.main([*arguments, "--output", str(folder / "gas_sensor")])
     assert Record(checkpoint.parent).outcome()["status"] == "finished"

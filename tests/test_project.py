@@ -61,8 +61,8 @@ def test_factorizations_know_nothing_of_layers():
 
 
 REPRODUCE = ROOT / "reproduce"
-# Who may import whom in `reproduce/`: first the core, then what knows no experiment, then the rooms,
-# then what has all of them in view. Commands may import everything.
+# What knows no experiment. The rooms of experiments stand on it, and what has all rooms in view on
+# them; commands may import everything.
 BELOW = ("keras_overparam", "running", "datasets", "presenting", "criteria")
 # One room in another: which, and why.
 NEIGHBOURS = {

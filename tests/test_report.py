@@ -16,14 +16,14 @@ import html5lib
 import matplotlib.image
 import pytest
 
-import publish
 import report as script
+from publishing import assets
 from publishing import page as report
 from publishing import page_runs as report_runs
 from publishing.markdown import blocks
 
-ASSETS = script.ASSETS
-PARTS = publish.parts(json.loads((ASSETS / "mnist_cnn.json").read_text(encoding="utf-8")))
+ASSETS = assets.ROOT / "assets"
+PARTS = assets.rendered()[1]
 TEXT = report.page(ASSETS, PARTS)
 PAGE = html5lib.parse(TEXT, treebuilder="etree", namespaceHTMLElements=False)
 LEDGER = json.loads((ASSETS / "claims.json").read_text(encoding="utf-8"))
@@ -103,8 +103,8 @@ def test_commands_name_scripts_and_options_that_exist(tmp_path, monkeypatch):
     assert commands
     for command in commands:
         python, path, *arguments = shlex.split(command)
-        assert python == "python" and (publish.ROOT / path).is_file(), command
-        source = (publish.ROOT / path).read_text(encoding="utf-8")
+        assert python == "python" and (assets.ROOT / path).is_file(), command
+        source = (assets.ROOT / path).read_text(encoding="utf-8")
         if "def parse(arguments=None)" in source:
             importlib.import_module(path.split("/")[1].removesuffix(".py")).parse(arguments)
         else:
@@ -235,7 +235,7 @@ def test_the_command_writes_the_page_and_the_same_each_time(tmp_path, capsys):
     path = tmp_path / "new" / "page.html"
     script.main(["--output", str(path)])
     assert path.read_bytes() == TEXT.encode()
-    assert str(publish.ROOT) not in TEXT
+    assert str(assets.ROOT) not in TEXT
     assert capsys.readouterr().out == f"Report: {path}\n"
     assert [file.name for file in path.parent.iterdir()] == ["page.html"]
 
@@ -244,6 +244,6 @@ def test_the_command_says_what_is_wrong(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(SystemExit, match=r"report.py: error: The output folder .* cannot be"):
         script.main(["--output", str(tmp_path / "file" / "page.html")])
-    monkeypatch.setattr(script, "ASSETS", tmp_path)
+    monkeypatch.setattr(assets, "ROOT", tmp_path)
     with pytest.raises(SystemExit, match=r"report.py: error: .*No such file.*claims.json"):
         script.main(["--output", str(tmp_path / "page.html")])

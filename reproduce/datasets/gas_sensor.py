@@ -16,10 +16,8 @@ from datasets.gas_archive import (
     GASES,
     URL,
     check_archive,
-    find_archive,
 )
 from datasets.sources import (
-    NEARBY_ARCHIVES,
     DataError,
     DownloadFailed,
     Source,
@@ -64,9 +62,6 @@ class _GasSensor(Source):
     title = "Gas Sensor Array Drift"
     wanted = f"its archive ({' or '.join(ARCHIVE_NAMES)})"
 
-    def holds_archives(self, folder):
-        return find_archive(folder) is not None
-
     def check_archives(self, folder):
         check_archive(folder)
 
@@ -94,7 +89,7 @@ def load_ethanol(dataset="auto", data_dir=None, archives=None, target="standardi
         data_dir: Folder of prepared TFDS data, read or written. By default the environment
             variable `TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
         archives: Folder with the archive. By default the environment variable
-            `KERAS_OVERPARAM_ARCHIVES`, else `../shared/data` beside the repository.
+            `KERAS_OVERPARAM_ARCHIVES`.
         target: `"standardized"`, the concentration standardized; `"raw"`, in ppm; or `"log"`, the
             logarithm of the concentration, standardized.
 
@@ -113,7 +108,7 @@ def load_ethanol(dataset="auto", data_dir=None, archives=None, target="standardi
         return _load_diabetes("asked for", target)
     data_dir = data_folder(data_dir)
     try:
-        origin = SOURCE.ensure_prepared(data_dir, named_archives(archives), NEARBY_ARCHIVES)
+        origin = SOURCE.ensure_prepared(data_dir, named_archives(archives))
     except DownloadFailed as error:
         if dataset == "auto":
             return _load_diabetes(f"the download failed with {error}", target)
@@ -135,7 +130,7 @@ def load_gas(gas, data_dir=None, archives=None, target="standardized"):
     """
     data_dir = data_folder(data_dir)
     try:
-        origin = SOURCE.ensure_prepared(data_dir, named_archives(archives), NEARBY_ARCHIVES)
+        origin = SOURCE.ensure_prepared(data_dir, named_archives(archives))
     except DownloadFailed as error:
         raise DataError(SOURCE.ways_out(data_dir, error)) from error
     return _load_gas_sensor(data_dir, origin, target, gas)

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from datasets.sources import (
-    NEARBY_ARCHIVES,
     DataError,
     DownloadFailed,
     Source,
@@ -74,7 +73,7 @@ def load_images(dataset="auto", data_dir=None, archives=None):
         data_dir: Folder of prepared TFDS data, read or written. By default the environment
             variable `TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
         archives: Folder with the four MNIST archives. By default the environment variable
-            `KERAS_OVERPARAM_ARCHIVES`, else `../shared/data` beside the repository.
+            `KERAS_OVERPARAM_ARCHIVES`.
 
     Raises:
         DataError: For an unknown dataset, damaged archives or prepared data, a folder that cannot
@@ -88,7 +87,7 @@ def load_images(dataset="auto", data_dir=None, archives=None):
     if dataset in OTHERS:
         return _load_other(_Other(dataset), data_dir)
     try:
-        origin = SOURCE.ensure_prepared(data_dir, named_archives(archives), NEARBY_ARCHIVES)
+        origin = SOURCE.ensure_prepared(data_dir, named_archives(archives))
     except DownloadFailed as error:
         if dataset == "auto":
             return _load_digits(f"the download failed with {error}")
@@ -152,9 +151,6 @@ class _Mnist(Source):
     title = "MNIST"
     wanted = "the four archives"
 
-    def holds_archives(self, folder):
-        return all((Path(folder) / name).exists() for name in ARCHIVE_MD5)
-
     def check_archives(self, folder):
         check_archives(folder)
 
@@ -178,9 +174,6 @@ class _Other(Source):
         self.name = name
         self.title = OTHERS[name]
 
-    def holds_archives(self, folder):
-        return False
-
     def check_archives(self, folder):
         raise DataError(f"{self.title} is not read from archives.")
 
@@ -196,7 +189,7 @@ class _Other(Source):
 
 def _load_other(source, data_dir):
     try:
-        origin = source.ensure_prepared(data_dir, None, NEARBY_ARCHIVES)
+        origin = source.ensure_prepared(data_dir, None)
     except DownloadFailed as error:
         raise DataError(
             f"{source.title} is not prepared in {data_dir} and the download failed with {error}: "

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-NEARBY_ARCHIVES = Path(__file__).resolve().parents[3] / "shared" / "data"
 PROBE_SECONDS = 5.0
 SILENT_SECONDS = 30.0  # after which a server counts as lost; TFDS would wait forever
 
@@ -89,10 +88,6 @@ class Source(abc.ABC):
     wanted: str
 
     @abc.abstractmethod
-    def holds_archives(self, folder):
-        """Tells whether all archives are in `folder`, whatever their state."""
-
-    @abc.abstractmethod
     def check_archives(self, folder):
         """Raises a `DataError` unless the archives in `folder` are there and sound."""
 
@@ -108,13 +103,12 @@ class Source(abc.ABC):
         """Returns the folder into which TFDS prepares the data."""
         return data_dir / self.name / self.version
 
-    def ensure_prepared(self, data_dir, archives, nearby):
+    def ensure_prepared(self, data_dir, archives):
         """Has TFDS prepare the data in `data_dir` unless it is there.
 
         Args:
             data_dir: Folder of prepared data.
             archives: Folder of archives that the user named, or `None`.
-            nearby: Folder of archives to use when none was named and it holds them.
 
         Returns:
             The origin of the data, as a phrase.
@@ -128,9 +122,6 @@ class Source(abc.ABC):
             self.check_archives(archives)
         if self.prepared_folder(data_dir).exists():
             return "prepared data"
-        if not archives and self.holds_archives(nearby):
-            archives = nearby
-            self.check_archives(archives)
         if archives:
             self._prepare(data_dir, archives)
             return "prepared from archives"

@@ -4,6 +4,7 @@ import dataclasses
 import re
 
 from presenting.tables import markdown_table
+from publishing.fault_table import fault_table
 from running.records import read_json
 
 ERROR_TARGET = 1e-3  # of `EndToEnd` with a tolerance, relative to the exact rule
@@ -107,6 +108,26 @@ def target_table(folder):
         bound = f"{'≥' if target.at_least else '≤'} {target.bound:g}"
         rows.append([target.what, bound, measured, "met" if target.met(row) else "**missed**"])
     return markdown_table(["Ratio", "Target", "Measured (quartiles)", ""], rows)
+
+
+def parts(assets):
+    """The generated parts of the pages that come from reports of benchmarks, by name."""
+
+    def path(name):
+        return assets / f"benchmark_{name}.json"
+
+    plain = ("sweep", "end_to_end_cnn", "mnist_step", "monitor")
+    growing = map(path, ("training_step", "optimizer_growth", "sweep"))
+    return {
+        **{name: benchmark_table(path(name)) for name in plain},
+        "conversion": conversion_table(path("conversion")),
+        "end_to_end_step": step_table(path("end_to_end_step")),
+        "kept_rule_error": error_table(assets / "kept_rule_error.json"),
+        "targets": target_table(assets),
+        "training_step": training_table(path("training_step")),
+        "growth": growth_table(*growing),
+        "fault_matrix": fault_table(assets / "fault_matrix.json"),
+    }
 
 
 def _with_quartiles(row, form):

@@ -67,9 +67,3 @@ def recorded_dataset(options, datasets, folders_of):
         f"{options.output} holds no finished runs of these settings; leave out --plot-only to run "
         "them."
     )
-
-
-def check_publishable(notice):
-    """Refuse to publish results of other data than the paper's, of which there is a notice."""
-    if notice:
-        raise records.OutputError("--publish wants the gas sensor data; these are others.")

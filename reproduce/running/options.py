@@ -1,6 +1,8 @@
 """Command-line options that every experiment has."""
 
 import argparse
+import dataclasses
+import typing
 
 import tensorflow as tf
 
@@ -59,39 +61,74 @@ class Distinct(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
-def add_seeds(group, default):
-    """Option on the seeds of the runs."""
+def option(default, **argument):
+    """A field of a dataclass of settings that is an option of command lines too.
+
+    Args:
+        default: of both.
+        **argument: of `add_argument`; the type follows from the field's. `flag` is the option's
+            name where it is not the field's.
+    """
+    return dataclasses.field(default=default, metadata=argument)
+
+
+def add_fields(group, settings, *names, **argument):
+    """Options of some fields of a dataclass of settings, with their defaults, types and choices.
+
+    Args:
+        group: to add them to.
+        settings: the dataclass.
+        *names: of fields.
+        **argument: what is otherwise on this command line.
+    """
+    fields = {field.name: field for field in dataclasses.fields(settings)}
+    for name in names:
+        of_field = {"default": fields[name].default, **fields[name].metadata}
+        flag = of_field.pop("flag", name)
+        kind = (typing.get_args(fields[name].type) or [fields[name].type])[0]
+        if kind in RANGES:
+            of_field["type"] = positive(kind)
+        group.add_argument(_flag(flag), **of_field | argument)
+
+
+def settings_from(settings, options, **changes):
+    """Settings made of the options of a command line, and of what these do not say."""
+    names = {f.name: f.metadata.get("flag", f.name) for f in dataclasses.fields(settings)}
+    given = {field: getattr(options, name) for field, name in names.items() if name in options}
+    return settings(**given | changes)
+
+
+def _flag(name):
+    return f"--{name.replace('_', '-')}"
+
+
+def add_several(group, name, choices=None, default=None, **argument):
+    """An option that takes several values, each once; by default all there are to choose from."""
+    default = list(choices if default is None else default)
     group.add_argument(
-        "--seeds", type=seed, nargs="+", action=Distinct, default=default, metavar="SEED"
+        _flag(name), nargs="+", action=Distinct, choices=choices, default=default, **argument
     )
 
 
-def add_run_options(group, epochs=10):
-    """Options on how many runs of a network, and how long."""
-    add_seeds(group, [0])
-    group.add_argument("--epochs", type=positive(int), default=epochs)
+def add_seeds(group, default):
+    """Option on the seeds of the runs."""
+    add_several(group, "seeds", default=default, type=seed, metavar="SEED")
 
 
-def add_data_options(parser, datasets=("auto", "mnist", "digits"), archives="four MNIST archives"):
+def command_parser(doc):
+    """A parser of the options of a script, which its docstring describes."""
+    return argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def add_data_options(parser, datasets, archives):
     """Options on where the data come from, and which they are where there is a choice."""
     data = parser.add_argument_group("data")
     if datasets:
         data.add_argument("--dataset", choices=datasets, default="auto")
     data.add_argument("--data-dir", help="prepared TFDS data (TFDS_DATA_DIR)")
     data.add_argument("--archives", help=f"folder with the {archives} (KERAS_OVERPARAM_ARCHIVES)")
-
-
-def add_machine_options(parser, output, jit="auto"):
-    """Options on where and how to compute, and where to leave the results; their group."""
-    machine = add_output_options(parser, output)
-    machine.add_argument("--jit", choices=("auto", "on", "off"), default=jit, help="XLA")
-    machine.add_argument(
-        "--mixed-precision",
-        choices=("off", "float16", "bfloat16"),
-        default="off",
-        help="compute in",
-    )
-    return machine
 
 
 def add_output_options(parser, output):
@@ -103,6 +140,19 @@ def add_output_options(parser, output):
     machine.add_argument("--output", default=output, help="folder of the runs (%(default)s)")
     machine.add_argument("--again", action="store_true", help="repeat finished runs")
     return machine
+
+
+FLAGS = {
+    "plot_only": "redraw from the records",
+    "redraw": "redraw what is in assets/",
+    "publish": "put the records into assets/ too",
+}
+
+
+def add_flags(group, *names):
+    """Options on what becomes of the records, some of `FLAGS`."""
+    for name in names:
+        group.add_argument(_flag(name), action="store_true", help=FLAGS[name])
 
 
 def choose_device(name, strategy="none"):

@@ -24,11 +24,9 @@ import time
 import zlib
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows, where two copies at once are not noticed
-    fcntl = None
+from filelock import FileLock, Timeout
 
+LOCK = ".lock"  # file that says that a process is working in its folder
 CHECK = ', "check": "'  # what comes before the digest in a line
 PACKAGES = ("keras-overparam", "keras", "tensorflow", "tensorflow-datasets", "numpy")
 
@@ -57,23 +55,14 @@ def only_one(folder):
 
     The system ends it with the process, however that ends.
     """
-    if fcntl is None:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(
-                f"Another process is working in {folder}; wait until it ends, or choose another "
-                "folder with --output."
-            ) from None
-        except OSError:  # a file system without locks
-            pass
-        yield
-    finally:
-        os.close(handle)
+        with FileLock(Path(folder) / LOCK, timeout=0):
+            yield
+    except Timeout:
+        raise OutputError(
+            f"Another process is working in {folder}; wait until it ends, or choose another "
+            "folder with --output."
+        ) from None
 
 
 def write_atomically(path, write):
@@ -91,6 +80,11 @@ def write_atomically(path, write):
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def write_text(path, text):
+    """Put text in the place of a file, in one step."""
+    write_atomically(path, lambda file: file.write_text(text, "utf-8"))
 
 
 def _remove_leftovers(path):
@@ -169,10 +163,20 @@ def sha256(path):
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
-def settings_digest(settings):
-    """Eight hexadecimal digits that differ whenever a dataclass's fields do."""
-    text = json.dumps(dataclasses.asdict(settings), sort_keys=True)
+def settings_digest(settings, by_name=False):
+    """Eight hexadecimal digits that differ whenever a dataclass's fields do.
+
+    Args:
+        settings: the dataclass.
+        by_name: take its fields in the order of their names, not as they are declared.
+    """
+    text = json.dumps(dataclasses.asdict(settings), sort_keys=by_name)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def description(data):
+    """What a record says of the data of a run."""
+    return {name: getattr(data, name) for name in ("name", "source", "digest", "notice")}
 
 
 def versions():
@@ -312,6 +316,17 @@ class Record:
         """The `outcome` line, None while the run is not over."""
         lines = self.of_kind("outcome")
         return lines[-1] if lines else None
+
+    def finished(self):
+        """The `start` line and the `outcome` of a run that is over.
+
+        Raises:
+            ValueError: if it is not, or the record is damaged.
+        """
+        starts, outcome = self.of_kind("start"), self.outcome()
+        if not starts or outcome is None:
+            raise ValueError(f"{self.path} holds no finished run; run its command again.")
+        return starts[0], outcome
 
     def append(self, kind, **fields):
         """Append one line and make sure it is on the disk."""

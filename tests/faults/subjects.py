@@ -59,10 +59,10 @@ class Subject:
 
 def few_trainings(_):
     """Let a problem be probed and run in full at one depth, from few starts."""
-    import probe
+    from experiments.probe import runs
 
-    probe.DEPTHS, probe.DIRECTIONS = (2,), 1
-    probe.probe = functools.partial(probe.probe, replicates=2)
+    runs.DEPTHS, runs.DIRECTIONS = (2,), 1
+    runs.probe = functools.partial(runs.probe, replicates=2)
 
 
 def few_images(_):
@@ -89,9 +89,9 @@ def few_extensions(_):
 
 def few_steps(_):
     """Let the memory of gradients be short."""
-    import consequences
+    from experiments.consequences import runs
 
-    consequences.STEPS = 50
+    runs.STEPS = 50
 
 
 def coarse_figures(_):
@@ -156,6 +156,7 @@ def published_copy(folder, source=None):
     """A copy of what publish.py and report.py read and write, as it was when the harness began."""
     source = source or folder.parents[1] / PUBLISHED
     shutil.copytree(source / "assets", folder / "assets", dirs_exist_ok=True)
+    shutil.copytree(source / "docs", folder / "docs", dirs_exist_ok=True)
     shutil.copy(source / "README.md", folder)
 
 
@@ -168,29 +169,28 @@ def outdated_copy(folder):
 
 
 def use_copy(folder):
-    """Let them read and write the copy."""
-    import publish
-    import report
+    """Let them read and write the copy, without the films and fields that take long."""
+    from publishing import assets
 
-    publish.ROOT = folder
-    for module in (publish, report):
-        for name, value in list(vars(module).items()):
-            if isinstance(value, Path) and value.is_relative_to(ROOT):
-                setattr(module, name, folder / value.relative_to(ROOT))
+    assets.ROOT = folder
+    short_trajectories(folder)
 
 
 def high_rates(_):
     """Let tuning start at a rate at which networks diverge."""
-    import mnist_rates
+    from experiments.mnist import tuning
 
-    mnist_rates.TUTORIALS = 1e6
+    tuning.TUTORIALS = 1e6
 
 
 def high_rates_of_others(_):
     """Let the other networks start at a rate at which their logits overflow."""
-    from experiments.mnist import other_networks as networks
+    import other_networks
 
-    networks.Settings = functools.partial(networks.Settings, learning_rate=1e38)
+    tuned = other_networks.tuned_with_scale
+    other_networks.tuned_with_scale = lambda settings, *rest: tuned(
+        dataclasses.replace(settings, learning_rate=1e38), *rest
+    )
 
 
 def load_only(folder):
@@ -215,13 +215,8 @@ def load_only(folder):
 
 def on_its_own(_):
     """No data but what a trial gives."""
-    from datasets import gas_sensor
-    from datasets import images as datasets
-
     os.environ.pop("KERAS_OVERPARAM_ARCHIVES", None)
     os.environ.pop("TFDS_DATA_DIR", None)
-    for module in (datasets, gas_sensor):
-        module.NEARBY_ARCHIVES = Path("no-such-folder")
 
 
 IMAGES = ("--dataset", "digits", "--seeds", "0", "--jit", "off")

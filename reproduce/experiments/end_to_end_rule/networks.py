@@ -4,59 +4,41 @@ Everything is float64 and has leading batch axes: the networks of one depth, ove
 seeds, and the kernels that the rule trains are advanced together in one compiled loop.
 """
 
-import dataclasses
-
 import numpy as np
 import tensorflow as tf
 from keras import ops
 
 from keras_overparam import chain_product, end_to_end_step
 from keras_overparam.factorization import factor_gradients
+from keras_overparam.problems import Regression
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Problem:
-    """Linear regression with the loss `1/(p n) Σ |X K − Y|^p` over n rows.
+class Problem(Regression):
+    """Linear regression with the loss `1/(p n) Σ |X K − Y|^p` over n rows, a sum over outputs.
 
-    Attributes:
-        features: `X`, float64 array of shape `(n, inputs)`.
-        targets: `Y`, float64 array of shape `(n, outputs)`.
+    Kernels have any number of leading axes.
+
+    Args:
+        features: `X`, array of shape `(n, inputs)`.
+        targets: `Y`, array of shape `(n, outputs)`.
         power: `p`, even.
     """
 
-    features: np.ndarray
-    targets: np.ndarray
-    power: int = 2
-
-    @property
-    def shape(self):
-        """Inputs and outputs."""
-        return self.features.shape[1], self.targets.shape[1]
+    def __init__(self, features, targets, power=2):
+        super().__init__(features, targets, power, "float64")
+        self.terms = len(self.features)
+        self._gradient, self._losses = self.functions()
 
     def loss(self, kernels):
         """Losses of kernels `(…, inputs, outputs)`, as a NumPy array of shape `(…)`."""
-        residuals = self.features @ np.asarray(kernels) - self.targets
-        return np.sum(residuals**self.power, axis=(-2, -1)) / (self.power * len(self.features))
+        kernels = np.asarray(kernels)
+        flat = ops.convert_to_tensor(kernels.reshape(-1, *self.kernel_shape))
+        return np.asarray(self._losses(flat)).reshape(kernels.shape[:-2])
 
-    def gradient_function(self):
-        """The loss's gradient, a function of tensors `(…, inputs, outputs)`."""
-        rows = len(self.features)
-        if self.power == 2:  # then the rows are needed only once
-            gram = ops.convert_to_tensor(self.features.T @ self.features / rows)
-            moment = ops.convert_to_tensor(self.features.T @ self.targets / rows)
-            return lambda kernels: ops.matmul(gram, kernels) - moment
-        features = ops.convert_to_tensor(self.features)
-        targets = ops.convert_to_tensor(self.targets[:, None, :])
-
-        def gradient(kernels):
-            columns = ops.moveaxis(kernels, -2, 0)  # all kernels' columns beside one another
-            flat = ops.reshape(columns, (columns.shape[0], -1))
-            outputs = ops.reshape(ops.matmul(features, flat), (rows, -1, targets.shape[-1]))
-            slopes = ops.reshape((outputs - targets) ** (self.power - 1), (rows, -1))
-            flat = ops.matmul(ops.transpose(features), slopes) / rows
-            return ops.moveaxis(ops.reshape(flat, columns.shape), 0, -2)
-
-        return gradient
+    def gradient(self, kernels):
+        """Gradients of the losses of kernels, a tensor of their shape."""
+        flat = ops.reshape(kernels, (-1, *self.kernel_shape))
+        return ops.reshape(self._gradient(flat), kernels.shape)
 
 
 def random_matrix_problem(rows=200, inputs=20, outputs=10, noise=0.1, seed=0):
@@ -83,12 +65,11 @@ def trainer(problem, depth, learning_rate):
         axis), the `largest` relative difference so far, and a number of steps. It returns the first
         three after so many steps.
     """
-    gradient = problem.gradient_function()
 
     def step(_, state):
         networks, kernels, largest = state
         products = _products(networks)
-        gradients = gradient(ops.concatenate([products, kernels]))
+        gradients = problem.gradient(ops.concatenate([products, kernels]))
         networks = [
             [
                 factor - learning_rate * slope

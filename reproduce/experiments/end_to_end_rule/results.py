@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.end_to_end_rule.runs import DEFAULTS, Settings
+from keras_overparam.sweep import iterations_to
 from running.records import Record
 
 CURVES = ("loss", "rule_loss", "difference")
@@ -32,19 +33,11 @@ class Result:
     def halved_at(self, curve):
         """Iterations at which losses are half of the first, by width and seed; infinite for never.
 
-        Between recorded iterations the loss is interpolated on log scales.
+        Between recorded iterations the loss is interpolated, see `iterations_to`.
         """
         losses = self.curves[curve]
-        return np.array([[self._halved_at(losses_) for losses_ in row] for row in losses])
-
-    def _halved_at(self, losses):
-        below = np.flatnonzero(losses <= losses[0] / 2)
-        if not len(below):
-            return np.inf
-        after = below[0]
-        x = np.log(np.maximum(self.iterations[after - 1 : after + 1], 1))
-        y = np.log(losses[after - 1 : after + 1])
-        return float(np.exp(np.interp(-np.log(losses[0] / 2), -y, x)))
+        flat = losses.reshape(-1, losses.shape[-1]).T
+        return iterations_to(self.iterations, flat, flat[0] / 2).reshape(losses.shape[:-1])
 
     def largest_difference(self):
         """Largest relative difference of the kernels over all iterations, by width and seed."""
@@ -58,14 +51,10 @@ def load(folder_or_file):
         ValueError: if the run is not over or its record is damaged.
     """
     record = Record.at(folder_or_file)
-    starts, outcome = record.of_kind("start"), record.outcome()
-    if not starts or outcome is None:
-        raise ValueError(f"{record.path} holds no finished run; run its command again.")
+    start, outcome = record.finished()
     curves = {name: np.array(outcome[name], "float64") for name in CURVES}
-    settings = Settings(**starts[0]["settings"])
-    return Result(
-        record.path, settings, starts[0], outcome, np.array(outcome["iterations"]), curves
-    )
+    settings = Settings(**start["settings"])
+    return Result(record.path, settings, start, outcome, np.array(outcome["iterations"]), curves)
 
 
 def load_all(folder):

@@ -1,8 +1,6 @@
 """Runs that follow linear networks and the end-to-end rule side by side, and their records."""
 
 import dataclasses
-import hashlib
-import json
 
 import numpy as np
 import tensorflow as tf
@@ -16,7 +14,8 @@ from experiments.end_to_end_rule.networks import (
 from experiments.starts import STARTS
 from keras_overparam import chain_product
 from keras_overparam.factorization import balancedness_gap
-from running import records
+from running import records, runs
+from running.options import option
 
 POINTS = 80  # recorded iterations, logarithmically spaced
 START_NORM = 0.01
@@ -43,7 +42,7 @@ class Settings:
     learning_rate: float
     iterations: int
     start: str = "balanced"
-    start_norm: float = START_NORM
+    start_norm: float = option(START_NORM, help="of the end-to-end kernel (%(default)s)")
     halvings: int = 0
     seeds: tuple = (0,)
     dataset: str = "gas_sensor"
@@ -55,7 +54,7 @@ class Settings:
     @property
     def run_name(self):
         """A readable folder name that differs whenever the settings do."""
-        digest = hashlib.sha256(json.dumps(dataclasses.asdict(self)).encode()).hexdigest()[:8]
+        digest = records.settings_digest(self)
         halved = "-halved" * self.halvings
         return f"{self.dataset}-{self.problem}-depth{self.depth}-{self.start}{halved}-{digest}"
 
@@ -102,34 +101,27 @@ def problem_of(settings, data):
     """The `Problem` of a run, and a description of its data for the record."""
     if settings.problem == "matrix":
         problem = random_matrix_problem(seed=RANDOM_SEED)
-        rows, (inputs, outputs) = len(problem.features), problem.shape
+        rows, (inputs, outputs) = len(problem.features), problem.kernel_shape
         source = f"random, {rows} rows, {inputs} inputs, {outputs} outputs, seed {RANDOM_SEED}"
         return problem, {"name": "random", "source": source, "digest": None, "notice": None}
     power = {"l2": 2, "l4": 4}[settings.problem]
-    description = {name: getattr(data, name) for name in ("name", "source", "digest", "notice")}
-    return Problem(data.features, data.target[:, None], power), description
+    return Problem(data.features, data.target[:, None], power), records.description(data)
 
 
 def run(settings, data, folder, again=False):
     """Run `settings` in `folder`, unless its finished run is on record; the `Record`."""
-    folder = records.make_folder(folder)
-    record = records.Record(folder)
-    with records.only_one(folder):
-        record.mend()
-        if again or record.outcome() is None:
-            problem, description = problem_of(settings, data)
-            record.keep([])
-            record.append(
-                "start",
-                run=settings.run_name,
-                settings=dataclasses.asdict(settings),
-                precision="float64",
-                data=description,
-                versions=records.versions(),
-                device=records.device_name(),
-            )
-            record.append("outcome", **follow(problem, settings))
-    return record
+    problem, description = problem_of(settings, data)
+
+    def start():
+        return {
+            "settings": dataclasses.asdict(settings),
+            "precision": "float64",
+            "data": description,
+            "versions": records.versions(),
+            "device": records.device_name(),
+        }
+
+    return runs.run(folder, start, lambda record: follow(problem, settings), again=again)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # a run that diverges is a result
@@ -147,7 +139,7 @@ def follow(problem, settings):
         width's kernel, and the `imbalance` of the factors at start and end. From a balanced start
         there is one rule for all widths.
     """
-    networks, rule = starts(problem.shape, settings)
+    networks, rule = starts(problem.kernel_shape, settings)
     largest = np.zeros((len(networks), len(settings.seeds)))
     advance = trainer(problem, settings.depth, settings.step_size)
     seen, imbalances = [], [_imbalance(networks)]

@@ -73,16 +73,14 @@ def load(folder_or_file):
         ValueError: if the run is not over or its record is damaged.
     """
     record = Record.at(folder_or_file)
-    starts, parts, outcome = record.of_kind("start"), record.of_kind("rates"), record.outcome()
-    if not (starts and parts and outcome):
-        raise ValueError(f"{record.path} holds no finished run; run its command again.")
+    (start, outcome), parts = record.finished(), record.of_kind("rates")
     exponents = np.concatenate([part["exponents"] for part in parts])
     losses = np.concatenate([np.array(part["losses"], "float64") for part in parts])
     order = np.argsort(exponents)
     return Result(
         record.path,
-        Settings(**starts[0]["settings"]),
-        starts[0],
+        Settings(**start["settings"]),
+        start,
         10.0 ** (exponents[order] / PER_DECADE),
         np.array(parts[0]["iterations"]),
         np.where(np.isnan(losses), np.inf, losses)[order],

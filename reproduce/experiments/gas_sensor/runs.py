@@ -1,23 +1,21 @@
 """Runs that train one model of linear regression at a whole grid of learning rates and seeds."""
 
-import contextlib
 import dataclasses
 import functools
-import hashlib
-import json
 import sys
 
 import keras
 import numpy as np
 from tqdm.auto import tqdm
 
+from datasets.gas_sensor import TARGETS
 from experiments.starts import STARTS
 from keras_overparam import identity_factors, sweep_linear_networks
 from keras_overparam.checkpoint import CheckpointError
 from keras_overparam.factorization import hidden_widths
 from keras_overparam.sweep import logarithmic_grid
-from running import records
-from running.strategies import Distribution
+from running import records, runs
+from running.options import option
 
 POINTS = 60  # recorded iterations, logarithmically spaced
 PER_DECADE = 8  # learning rates
@@ -48,12 +46,12 @@ class Settings:
     depth: int = 1
     optimizer: str = "gd"
     start: str = "balanced"
-    scale: float = 0.1
+    scale: float = option(0.1, flag="start_norm", help="end to end (%(default)s)")
     width: int = 1
     iterations: int = 20_000
     seeds: tuple = (0, 1, 2, 3, 4)
     dataset: str = "gas_sensor"
-    target: str = "standardized"
+    target: str = option("standardized", choices=TARGETS)
 
     def __post_init__(self):
         object.__setattr__(self, "seeds", tuple(self.seeds))
@@ -65,7 +63,7 @@ class Settings:
     @property
     def run_name(self):
         """A readable folder name that differs whenever the settings do."""
-        digest = hashlib.sha256(json.dumps(dataclasses.asdict(self)).encode()).hexdigest()[:8]
+        digest = records.settings_digest(self)
         return f"{self.dataset}-l{self.power:g}-{self.optimizer}-depth{self.depth}-{digest}"
 
     @property
@@ -99,42 +97,32 @@ def starting_factors(settings, inputs):
     return STARTS["independent"](shape, depth, width, norm, settings.seeds)
 
 
-def run(settings, data, folder, again=False, distribution=None):
+def run(settings, data, folder, again=False, distribution=runs.ALONE):
     """Run `settings` in `folder`, unless its finished run is on record; the `Record`.
 
     The first grid of learning rates is extended while the best of them is at its edge. Every part
-    of the grid is one line of the record; within a part, a checkpoint is kept.
-
-    With several workers, all of them call this. The chief has the record, and says what is next;
-    each of the others has no more than the checkpoint of its share.
+    of the grid is one line of the record; within a part, a checkpoint is kept. With several workers
+    each has no more than the checkpoint of its share.
     """
-    distribution = distribution or Distribution()
-    folder = records.make_folder(folder)
-    with records.only_one(folder) if distribution.is_chief else contextlib.nullcontext():
-        return _run(settings, data, folder, again, distribution)
-
-
-def _run(settings, data, folder, again, distribution):
-    record = records.Record(folder)
     distribution.check_same_run(settings, data)
-    if distribution.is_chief:
-        record.mend()
-        if again or not record.lines():
-            for old in folder.glob("sweep*.npz*"):
-                old.unlink()
-            record.keep([])
-            record.append("start", **_description(settings, data, distribution))
-    while more := _agreed(_next_part(settings, record), distribution):
-        part, checkpoint = train_part(settings, data, folder, more, distribution)
-        if distribution.is_chief:
-            record.append("rates", **part)
-        checkpoint.unlink(missing_ok=True)
-    if distribution.is_chief and record.outcome() is None:
-        for left in folder.glob("sweep*.npz*"):  # of a process killed at the wrong moment
-            left.unlink()
-        inside = _edge(record.of_kind("rates")) == 0
-        record.append("outcome", status="finished", best_is_inside=inside)
-    return record
+
+    def work(record):
+        while more := _agreed(_next_part(settings, record), distribution):
+            part, checkpoint = train_part(settings, data, record.path.parent, more, distribution)
+            if distribution.is_chief:
+                record.append("rates", **part)
+            checkpoint.unlink(missing_ok=True)
+        return {"status": "finished", "best_is_inside": _edge(record.of_kind("rates")) == 0}
+
+    return runs.run(
+        folder,
+        lambda: _description(settings, data, distribution),
+        work,
+        resume=lambda record: bool(record.lines()),
+        again=again,
+        passing=["sweep*.npz*"],
+        distribution=distribution,
+    )
 
 
 def _description(settings, data, distribution):
@@ -142,7 +130,7 @@ def _description(settings, data, distribution):
         "run": settings.run_name,
         "settings": dataclasses.asdict(settings),
         "precision": settings.precision,
-        "data": {name: getattr(data, name) for name in ("name", "source", "digest", "notice")},
+        "data": records.description(data),
         "versions": records.versions(),
         "device": records.device_name(),
         "distribution": distribution.describe(),

@@ -14,6 +14,7 @@ import tensorflow as tf
 from keras import layers
 
 from keras_overparam import FactoredDense
+from running.options import option
 from running.records import settings_digest
 from running.strategies import GlobalBatchDropout
 
@@ -33,16 +34,20 @@ class Settings:
     matrices ("product"), each matrix ("factors"; the same thing at depth 1) or nothing ("none").
     """
 
-    depth: int = 1
-    width: int | None = None
-    regularize: str = "product"
-    learning_rate: float = 0.01
-    init_stddev: float = 0.1
+    depth: int = option(1, help="matrices per dense layer (2)")
+    width: int | None = option(None, help="size between them (min of both sides)")
+    regularize: str = option(
+        "product",
+        choices=REGULARIZE,
+        help="what the L2 term of the overparameterized network acts on (%(default)s)",
+    )
+    learning_rate: float = option(0.01, metavar="RATE")
+    init_stddev: float = option(0.1, metavar="STDDEV")
     seed: int = 0
     epochs: int = 10
     dataset: str = "mnist"
-    jit: str = "auto"
-    mixed_precision: str = "off"
+    jit: str = option("auto", choices=("auto", "on", "off"), help="XLA")
+    mixed_precision: str = option("off", choices=("off", "float16", "bfloat16"), help="compute in")
 
     def __post_init__(self):
         if self.depth == 1:  # one matrix is its own product, and has no hidden width
@@ -60,7 +65,7 @@ class Settings:
     @property
     def run_name(self):
         """A readable folder name that differs whenever the settings do."""
-        digest = settings_digest(self)
+        digest = settings_digest(self, by_name=True)
         model = "original" if self.depth == 1 else f"depth{self.depth}"
         return f"{self.dataset}-{model}-{self.regularize}-seed{self.seed}-{digest}"
 

@@ -12,6 +12,7 @@ from keras import layers
 
 from experiments.mnist.network import TwoPartObjective
 from keras_overparam import overparameterize
+from running.options import option
 from running.records import settings_digest
 
 CLASSES = 10
@@ -38,8 +39,8 @@ class Settings:
     seed: int = 0
     epochs: int = 2
     dataset: str = "mnist"
-    jit: str = "off"
-    mixed_precision: str = "off"
+    jit: str = option("off", choices=("auto", "on", "off"), help="XLA")
+    mixed_precision: str = option("off", choices=("off", "float16", "bfloat16"), help="compute in")
 
     def __post_init__(self):
         if self.factored == "none":
@@ -53,7 +54,7 @@ class Settings:
     @property
     def run_name(self):
         """A readable folder name that differs whenever the settings do."""
-        digest = settings_digest(self)
+        digest = settings_digest(self, by_name=True)
         return f"{self.dataset}-{self.network}-{self.factored}-seed{self.seed}-{digest}"
 
     def build_network(self, image_shape):

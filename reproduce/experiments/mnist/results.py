@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 
+from criteria import WINDOW
 from experiments.mnist.network import Settings
 from running.records import Record
 
-WINDOW = 100  # steps that a "final" or smoothed value is the mean of
 METRICS = ("objective", "cross_entropy", "l2")
 
 
@@ -61,23 +61,15 @@ def load(folder_or_file, settings=Settings):
         ValueError: if the run is not over or its record is damaged.
     """
     record = Record.at(folder_or_file)
-    lines = {"start": [], "epoch": [], "outcome": []}
-    for line in record.lines():
-        lines.setdefault(line["kind"], []).append(line)
-    if not lines["start"] or not lines["outcome"]:
-        raise ValueError(
-            f"{record.path} holds no finished run; run its command again to resume it."
-        )
+    start, outcome = record.finished()
+    epochs = record.of_kind("epoch")
     curves = {
         metric: np.array(
-            [np.nan if v is None else v for line in lines["epoch"] for v in line[metric]], "float64"
+            [np.nan if v is None else v for line in epochs for v in line[metric]], "float64"
         )
         for metric in METRICS
     }
-    start = lines["start"][0]
-    return Result(
-        settings(**start["settings"]), start, lines["epoch"], lines["outcome"][-1], curves
-    )
+    return Result(settings(**start["settings"]), start, epochs, outcome, curves)
 
 
 def mean_and_spread(values):
@@ -152,56 +144,3 @@ def summarize_tuned(groups):
     """Summaries of networks at their best learning rates, beside the first network's runs."""
     best = [at_best_rate(group) for group in groups]
     return [summarize(group, best[0]) for group in best]
-
-
-def verdict(summary, original_steps):
-    """The verdict by `criteria.MNIST_CNN["acceleration"]`: reproduced, partly or not reproduced."""
-    steps = summary["steps_to_originals_objective"]["values"]
-    if any(value is None or value >= original_steps for value in steps):
-        return "not reproduced"
-    return "reproduced" if all(10 * value <= original_steps for value in steps) else "partly"
-
-
-ROWS = (
-    ("Objective, last 100 steps", "objective", "{:.4g}"),
-    ("Cross-entropy, last 100 steps", "cross_entropy", "{:.2g}"),
-    ("L2 term, last 100 steps", "l2", "{:.4g}"),
-    ("Test error (%)", "test_error_percent", "{:.2f}"),
-    ("Steps to the original's final objective", "steps_to_originals_objective", "{:.0f}"),
-    ("Steps to the original's final cross-entropy", "steps_to_originals_cross_entropy", "{:.0f}"),
-    ("Milliseconds per step", "milliseconds_per_step", "{:.0f}"),
-)
-
-
-def table(summaries):
-    """Markdown table of summaries, one column each: mean ± standard deviation over seeds."""
-    names = [_column(summary) for summary in summaries]
-    lines = ["| | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
-    counts = [f"{summary['parameters']:,}" for summary in summaries]
-    lines.append("| Parameters | " + " | ".join(counts) + " |")
-    rates = [f"{summary['learning_rate']:g}" for summary in summaries]
-    lines.append("| Learning rate | " + " | ".join(rates) + " |")
-    for label, key, form in ROWS:
-        cells = [_cell(summary.get(key), form) for summary in summaries]
-        if any(cells):
-            lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _column(summary):
-    if summary["model"] == "original":
-        return "original" + (", no L2" if summary["regularize"] == "none" else "")
-    where = {"product": "L2 on product", "factors": "L2 on factors", "none": "no L2"}
-    return f"{summary['model']}, {where[summary['regularize']]}"
-
-
-def _cell(value, form):
-    if value is None:
-        return ""
-    if value["mean"] is None:
-        known = ", ".join("never" if v is None else form.format(v) for v in value["values"])
-        return f"{known} (by seed)"
-    text = form.format(value["mean"])
-    if value["standard_deviation"] is not None:
-        text += " ± " + form.format(value["standard_deviation"])
-    return text

@@ -2,9 +2,9 @@
 
 import dataclasses
 import math
-import shutil
 import sys
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -15,8 +15,8 @@ from experiments.mnist import boards
 from experiments.mnist import network as tutorial_cnn
 from keras_overparam import FactorMonitor, collapse
 from keras_overparam.callbacks import watched_kernels
-from running import records
-from running.strategies import Distribution, Replicas
+from running import records, runs
+from running.strategies import Replicas
 
 METRICS = ("objective", "cross_entropy", "l2")
 SUMMARY_EVERY = 10  # steps between two TensorBoard points
@@ -24,64 +24,70 @@ CHECKPOINTS = "checkpoint"
 LOGS = "tensorboard"  # folder of a run's logs, in its own
 
 
-def train(settings, data, folder, again=False, distribution=None):
+def train(settings, data, folder, again=False, distribution=runs.ALONE):
     """Run `settings` in `folder`, or go on where an interrupted run stopped.
 
     Args:
-        settings: `tutorial_cnn.Settings` or `networks.Settings`.
-        data: `datasets.ImageData`.
+        settings: `network.Settings` or `other_networks.Settings`.
+        data: `datasets.images.ImageData`.
         folder: the run's own folder.
         again: repeat the run even if it is finished.
         distribution: `strategies.Distribution`, by default one device. All workers must call this,
             each with a folder of its own; what the chief's holds decides where the run goes on.
 
     Returns:
-        The run's `Record`, with an outcome, unless the chief's had one before.
+        The run's `Record`; the chief's has an outcome.
     """
-    distribution = distribution or Distribution()
-    folder = records.make_folder(folder)
-    record = records.Record(folder)
-    with records.only_one(folder):
-        if again:
-            for path in folder.iterdir():
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-        record.mend()
-        distribution.check_same_run(settings, data)
-        if distribution.from_chief(record.outcome() is None):
-            Run(settings, data, folder, record, distribution).go()
-        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    return record
+    distribution.check_same_run(settings, data)
+    one = Run(settings, data, folder, distribution)
+    return runs.run(
+        folder,
+        one.description,
+        one.go,
+        resume=one.restore,
+        again=again,
+        passing=[CHECKPOINTS],
+        distribution=distribution,
+    )
 
 
 class Run:
     """One training run: network, data split, record, and the checkpoints between epochs."""
 
-    def __init__(self, settings, data, folder, record, distribution):
+    def __init__(self, settings, data, folder, distribution):
         self.settings = settings
         self.distribution = distribution
         self.data = data
-        self.folder = folder
-        self.record = record
-        self.checkpoints = records.make_folder(folder / CHECKPOINTS)
-        self.logs = folder / LOGS
+        self.folder = Path(folder)
+        self.checkpoints = self.folder / CHECKPOINTS
+        self.logs = self.folder / LOGS
+        self.done = 0  # epochs
         held_out = min(tutorial_cnn.HELD_OUT, len(data.train_labels) // 10)
         self.validation = data.train_images[:held_out], data.train_labels[:held_out]
         self.training = data.train_images[held_out:], data.train_labels[held_out:]
 
-    def go(self):
-        """Train to the last epoch, or to divergence, then evaluate and save."""
+    def restore(self, record):
+        """Load the chief's last epoch whose checkpoint is intact; whether there is one."""
         self._build()
-        ends = tutorial_cnn.epoch_ends(self.settings, len(self.training[1]))
-        done = self._restore()
-        steps = StepRecorder(self.logs, ends[-1], ([0, *ends])[done])
+        self.done = self.distribution.from_chief(self._restore_own(record))
+        if self.done:
+            for variable in self._state():
+                variable.assign(self.distribution.from_chief(variable.numpy()))
+        return bool(self.done)
+
+    def go(self, record):
+        """Train to the last epoch, or to divergence, then evaluate and save; the outcome."""
+        records.make_folder(self.checkpoints)
+        ends = [0, *tutorial_cnn.epoch_ends(self.settings, len(self.training[1]))]
+        steps = StepRecorder(self.logs, ends[-1], ends[self.done])
         with steps.writer.as_default(step=steps.step):
             boards.describe(self.settings)
-        finite = self.distribution.from_chief(self._finite_so_far())
+        finite = self.distribution.from_chief(_finite_so_far(record))
         with steps:
-            for epoch in range(done, self.settings.epochs):
+            for epoch in range(self.done, self.settings.epochs):
                 if finite:
-                    finite = self._epoch(epoch, ([0, *ends])[epoch], ends[epoch], steps)
-        self._finish("finished" if finite else "diverged")
+                    finite = self._epoch(epoch, ends[epoch], ends[epoch + 1], steps, record)
+        return self._finish("finished" if finite else "diverged")
 
     def _build(self):
         keras.utils.set_random_seed(self.settings.seed)
@@ -97,12 +103,7 @@ class Run:
             self.replicas = Replicas(self.network, self.distribution, tutorial_cnn.BATCH)
             self.copy = self.settings.build_network(shape)  # its layers are stock layers
 
-    def _finite_so_far(self):
-        """Whether the last epoch on record, if any, did not diverge."""
-        epochs = self.record.of_kind("epoch")
-        return not epochs or epochs[-1]["objective"][-1] is not None
-
-    def _epoch(self, epoch, first, last, steps):
+    def _epoch(self, epoch, first, last, steps, record):
         started = time.perf_counter()
         steps.start_epoch()
         batches = tutorial_cnn.batches(*self.training, first, last)
@@ -125,7 +126,7 @@ class Run:
         finite = math.isfinite(steps.values["objective"][-1])
         path = self.checkpoints / f"epoch-{epoch + 1}.npz"
         records.write_atomically(path, self._save_state)
-        self.record.append(
+        record.append(
             "epoch",
             epoch=epoch + 1,
             first_step=first,
@@ -161,23 +162,15 @@ class Run:
             for variable, name in zip(self._state(), arrays.files, strict=True):
                 variable.assign(arrays[name])
 
-    def _restore(self):
-        """Load the chief's last epoch whose checkpoint is intact; returns its number, or 0."""
-        done = self.distribution.from_chief(self._restore_own())
-        if done:
-            for variable in self._state():
-                variable.assign(self.distribution.from_chief(variable.numpy()))
-        return done
-
-    def _restore_own(self):
-        """The same of this worker's folder."""
-        lines = self.record.lines()
+    def _restore_own(self, record):
+        """The same of this worker's folder: the epoch's number, or 0."""
+        lines = record.lines()
         for line in reversed([line for line in lines if line["kind"] == "epoch"]):
             path = self.checkpoints / line["checkpoint"]
             if records.sha256(path) == line["checkpoint_sha256"]:
                 self._load_state(path)
-                self.record.keep([old for old in lines if old.get("epoch", 0) <= line["epoch"]])
-                self.record.append(
+                record.keep([old for old in lines if old.get("epoch", 0) <= line["epoch"]])
+                record.append(
                     "resume",
                     epoch=line["epoch"],
                     versions=records.versions(),
@@ -188,11 +181,10 @@ class Run:
                 f"The checkpoint {path} is missing or damaged: its epoch is done again.",
                 file=sys.stderr,
             )
-        self.record.keep([])
-        self.record.append("start", **self._description())
         return 0
 
-    def _description(self):
+    def description(self):
+        """The fields of the record's first line."""
         data = self.data
         return {
             "run": self.settings.run_name,
@@ -200,11 +192,8 @@ class Run:
             "model": self.settings.model_name,
             "parameters": self.network.count_params(),
             "data": {
-                "name": data.name,
-                "source": data.source,
+                **records.description(data),
                 "order": data.order,
-                "digest": data.digest,
-                "notice": data.notice,
                 "train": len(self.training[1]),
                 "validation": len(self.validation[1]),
                 "test": len(data.test_labels),
@@ -216,21 +205,26 @@ class Run:
         }
 
     def _finish(self, status):
-        """Evaluate, save both models and close the record."""
+        """Evaluate, and save both models; the outcome."""
         network = tutorial_cnn.plain(self._on_one_device())
         single = collapse(network)
         outputs = tutorial_cnn.logits(network, self.data.test_images)
         difference = np.abs(tutorial_cnn.logits(single, self.data.test_images) - outputs)
         records.write_atomically(self.folder / "model.keras", network.save)
         records.write_atomically(self.folder / "collapsed.keras", single.save)
-        self.record.append(
-            "outcome",
-            status=status,
-            test_error_percent=tutorial_cnn.error_percent(outputs, self.data.test_labels),
-            collapsed_parameters=single.count_params(),
-            collapsed_largest_difference=float(difference.max()),
-            largest_logit=float(np.abs(outputs).max()),
-        )
+        return {
+            "status": status,
+            "test_error_percent": tutorial_cnn.error_percent(outputs, self.data.test_labels),
+            "collapsed_parameters": single.count_params(),
+            "collapsed_largest_difference": float(difference.max()),
+            "largest_logit": float(np.abs(outputs).max()),
+        }
+
+
+def _finite_so_far(record):
+    """Whether the last epoch on record, if any, did not diverge."""
+    epochs = record.of_kind("epoch")
+    return not epochs or epochs[-1]["objective"][-1] is not None
 
 
 class StepRecorder(keras.callbacks.Callback):

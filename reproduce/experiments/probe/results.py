@@ -3,11 +3,10 @@
 import numpy as np
 from scipy.stats import binomtest
 
+from criteria import PROBE, REPRODUCED
 from experiments.probe.problems import PROBLEMS
 from presenting.tables import markdown_table
 from running import records
-
-TOLERANCE = 0.9  # of the highest speed-up, see criteria.PROBE
 
 
 def load_all(folder):
@@ -33,16 +32,19 @@ def full_speed_ups(outcome):
 
 
 def holds(depth, outcome):
-    """Whether a depth is as good a choice as any, by criteria.PROBE."""
+    """Whether a depth is as good a choice as any, by the criterion."""
     speed_ups = full_speed_ups(outcome)
-    return speed_ups[depth] >= TOLERANCE * max(speed_ups.values())
+    return PROBE["holds"].verdict(speed_ups[depth], max(speed_ups.values())) == REPRODUCED
 
 
 def within(outcome):
     """For each depth, whether the full run's speed-up lies within the expected interval."""
     speed_ups = full_speed_ups(outcome)
     expected = outcome["advice"]["expected"]
-    return {int(n): low <= speed_ups[int(n)] <= high for n, (_, low, high) in expected.items()}
+    return {
+        int(n): PROBE["interval"].verdict(speed_ups[int(n)], *bounds) == REPRODUCED
+        for n, (_, *bounds) in expected.items()
+    }
 
 
 def rate(successes):

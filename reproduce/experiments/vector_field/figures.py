@@ -256,3 +256,25 @@ def _draw_work(axis, shown):
         "Of a gradient field it is 0. At depths 3, 4 it is not:\n"
         "no regularizer does the same. ◇: closed form.",
     )
+
+
+def draw_all(shown, folder):
+    """The figure and the animation in a folder."""
+    draw(shown, folder / "vector_field.png")
+    animate(shown, folder / "vector_field.gif")
+
+
+def report(shown):
+    """The figure's numbers, as lines of text."""
+    for depth in shown.settings.depths:
+        needed = shown.needed[depth]
+        count = f"{needed:.0f} iterations" if np.isfinite(needed) else "goal not reached"
+        yield f"depth {depth}: {count} at rate {shown.rates[depth]:.3g}"
+    for index, depth in enumerate(shown.settings.depths[1:], start=1):
+        medians = np.median(shown.speed_ups[index], axis=-1)
+        by_norm = zip(shown.settings.norms, medians, strict=True)
+        text = ", ".join(f"{median:.2f} from norm {norm:g}" for norm, median in by_norm)
+        yield f"depth {depth}, median speed-up: {text}"
+    for index, depth in enumerate(shown.settings.loop_depths):
+        integral, closed = shown.loop.integral[index], shown.loop.closed_form[index]
+        yield f"depth {depth}, loop: {integral:.4g}, closed form {closed:.4g}"
