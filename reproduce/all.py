@@ -17,8 +17,8 @@ import claims
 import consequences
 import end_to_end_rule
 import gas_sensor
-from plumbing.gas_sensor import DATASETS
-from plumbing.options import device, positive
+from datasets.gas_sensor import DATASETS
+from running.options import device, positive
 
 PASSED_ON = ("dataset", "data_dir", "archives", "device")
 

@@ -14,11 +14,8 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import publish
-from plumbing import pages, records
-
-ASSETS = publish.ROOT / "assets"
-RESULTS = publish.ROOT / "docs" / "results"
+from publishing import assets, pages
+from running import records
 
 
 def html():
@@ -27,14 +24,14 @@ def html():
     Raises:
         ValueError: if something there is damaged, or is not what the records say.
     """
-    texts, parts, *_ = publish.rendered()
+    texts, parts = assets.rendered()
     for path, text in texts.items():
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             raise ValueError(
-                f"{path} is not what the records in {ASSETS} say: restore what is damaged, or run "
-                "publish.py if it is out of date."
+                f"{path} is not what the records in {assets.ROOT / 'assets'} say: restore what is "
+                "damaged, or run publish.py if it is out of date."
             )
-    return pages.one_page(RESULTS, parts)
+    return pages.one_page(assets.ROOT / "docs" / "results", parts)
 
 
 def parse(arguments=None):
@@ -52,7 +49,7 @@ def parse(arguments=None):
 def main(arguments=None):
     """Run the command line."""
     options = parse(arguments)
-    with publish.command("report.py"):
+    with assets.command("report.py"):
         records.make_folder(options.output.parent)
         text = html()
         records.write_atomically(options.output, lambda path: path.write_bytes(text.encode()))

@@ -60,6 +60,67 @@ def test_factorizations_know_nothing_of_layers():
     assert not any(name.startswith(layers) for name in below)
 
 
+REPRODUCE = ROOT / "reproduce"
+# What knows no experiment. The rooms of experiments stand on it, and what has all rooms in view on
+# them; commands may import everything.
+BELOW = ("keras_overparam", "running", "datasets", "presenting", "criteria")
+# One room in another: which, and why.
+NEIGHBOURS = {
+    ("probe", "mnist"): "one of its problems is the last layer of the tutorial's network",
+}
+
+
+def rooms_imports():
+    """Triples of a module of `reproduce/`, a part of it that is imported there, and the room."""
+    parts = {path.stem for path in REPRODUCE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    for path, name in imports_below("reproduce"):
+        first, *rest = name.split(".")
+        if first in parts:
+            yield path.removeprefix("reproduce/"), first, rest[0] if rest else ""
+
+
+def test_what_knows_no_experiment_imports_none():
+    for path, imported, _ in rooms_imports():
+        if path.split("/")[0].removesuffix(".py") in BELOW:
+            assert imported in BELOW, f"{path} imports {imported}"
+
+
+def test_an_experiment_is_one_room():
+    allowed = {*NEIGHBOURS, *((room, room) for room in os.listdir(REPRODUCE / "experiments"))}
+    used = set()
+    for path, imported, room in rooms_imports():
+        first, *rest = path.split("/")
+        if first != "experiments":
+            continue
+        assert imported in (*BELOW, "experiments"), f"{path} imports {imported}"
+        if imported == "experiments" and len(rest) == 2 and is_room(room):
+            assert (rest[0], room) in allowed, f"{path} imports the room {room}"
+            used.add((rest[0], room))
+    assert used >= NEIGHBOURS.keys()
+
+
+def is_room(name):
+    return (REPRODUCE / "experiments" / name).is_dir()
+
+
+def test_commands_are_imported_by_commands_only():
+    commands = {path.stem for path in REPRODUCE.glob("*.py")} - {"criteria"}
+    for path, imported, _ in rooms_imports():
+        if "/" in path:
+            assert imported not in commands, f"{path} imports the command {imported}"
+
+
+def test_no_name_is_that_of_two_modules():
+    roots = [ROOT, REPRODUCE, ROOT / "benchmarks", ROOT / "tests"]
+    names = [path.stem for root in roots for path in root.glob("*.py")]
+    assert len(set(names)) == len(names)
+
+
+def test_files_are_short_and_commands_shorter():
+    lengths = {p: len(p.read_text().splitlines()) for p in REPRODUCE.rglob("*.py")}
+    assert max(lengths.values()) <= 400
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_in_docstrings(name):
     result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)

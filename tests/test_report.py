@@ -11,12 +11,11 @@ from collections import Counter
 import html5lib
 import pytest
 
-import publish
 import report as script
-from plumbing import pages, provenance
+from publishing import assets, pages, provenance
 
-ASSETS, RESULTS = script.ASSETS, script.RESULTS
-PARTS = publish.parts(json.loads((ASSETS / "mnist_cnn.json").read_text(encoding="utf-8")))
+ASSETS, RESULTS = assets.ROOT / "assets", assets.ROOT / "docs" / "results"
+PARTS = assets.rendered()[1]
 TEXT = pages.one_page(RESULTS, PARTS)
 PAGE = html5lib.parse(TEXT, treebuilder="etree", namespaceHTMLElements=False)
 PATHS = [RESULTS / pages.FIRST, *pages.listed(RESULTS / pages.FIRST)]
@@ -195,7 +194,7 @@ def test_the_command_writes_the_page_and_the_same_each_time(tmp_path, capsys):
     path = tmp_path / "new" / "page.html"
     script.main(["--output", str(path)])
     assert path.read_bytes() == TEXT.encode()
-    assert str(publish.ROOT) not in TEXT
+    assert str(assets.ROOT) not in TEXT
     assert capsys.readouterr().out == f"Report: {path}\n"
     assert [file.name for file in path.parent.iterdir()] == ["page.html"]
 
@@ -204,11 +203,10 @@ def test_the_command_says_what_is_wrong(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(SystemExit, match=r"report.py: error: The output folder .* cannot be"):
         script.main(["--output", str(tmp_path / "file" / "page.html")])
-    monkeypatch.setattr(script, "RESULTS", tmp_path)
+    monkeypatch.setattr(assets, "ROOT", tmp_path)
+    monkeypatch.setattr(assets, "rendered", lambda: ({}, PARTS))
     with pytest.raises(SystemExit, match=r"report.py: error: .*No such file.*index.md"):
         script.main(["--output", str(tmp_path / "page.html")])
-    texts, *rest = publish.rendered()
-    changed = {**texts, publish.GENERATED / "new.md": "x"}
-    monkeypatch.setattr(publish, "rendered", lambda: (changed, *rest))
+    monkeypatch.setattr(assets, "rendered", lambda: ({tmp_path / "new.md": "x"}, PARTS))
     with pytest.raises(SystemExit, match=r"new.md is not what the records in .* say: restore"):
         script.main(["--output", str(tmp_path / "page.html")])

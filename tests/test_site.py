@@ -18,10 +18,9 @@ import pytest
 import yaml
 
 import keras_overparam
-import publish
-from plumbing import pages
+from publishing import assets, pages
 
-ROOT = publish.ROOT
+ROOT = assets.ROOT
 DOCS = ROOT / "docs"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = sorted(path for path in DOCS.rglob("*.md") if not {"generated", "_build"} & set(path.parts))
@@ -72,7 +71,7 @@ def test_the_readme_is_short_and_shows_a_layer_early():
     assert len(lines) <= 200
     assert "FactoredDense(512" in "\n".join(lines[:60])
     assert re.findall(r"<!-- generated: (\w+) -->", README) == ["speed", "verdicts"]
-    verdicts = publish.readme_parts(publish.ledger())["verdicts"]
+    verdicts = assets.readme_parts(assets.ledger())["verdicts"]
     assert verdicts.count("**") / 2 <= 8
     assert "docs/results/ledger.md" in README
 
@@ -125,7 +124,7 @@ def test_statements_of_the_theory_name_tests_that_exist():
 def test_every_generated_part_and_every_figure_is_on_a_page():
     text = "\n".join(path.read_text(encoding="utf-8") for path in PAGES)
     included = re.findall(r"```\{include\} \S*generated/(\w+)\.md", text)
-    assert sorted(included) == sorted(path.stem for path in publish.GENERATED.glob("*.md"))
+    assert sorted(included) == sorted(path.stem for path in (DOCS / "generated").glob("*.md"))
     drawn = re.findall(r"```\{figure\} \S*assets/(\w+)\.png", text)
     assert {path.stem for path in (ROOT / "assets").glob("*.png")} <= set(drawn)
 

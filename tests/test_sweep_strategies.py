@@ -11,8 +11,10 @@ import tensorflow as tf
 from clusters import free_ports, tf_config
 
 import gas_sensor as script
+from datasets import gas_sensor
+from experiments.gas_sensor import runs as sweep_runs
 from keras_overparam import sweep
-from plumbing import gas_sensor, records, strategies, sweep_runs
+from running import records, strategies
 
 ROOT = Path(__file__).resolve().parents[1]
 OPTIONS = ["--dataset", "diabetes", "--iterations", "12", "--seeds", "0"]

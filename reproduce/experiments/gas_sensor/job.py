@@ -1,0 +1,78 @@
+"""Train the models of the experiments, or find their records, and report."""
+
+from pathlib import Path
+
+from datasets.gas_sensor import load_ethanol
+from experiments.gas_sensor import figures, results, runs
+from experiments.gas_sensor.models import WHAT, label, models
+from experiments.gas_sensor.published import summary_text
+from running.commands import distribute, prepare, recorded_dataset
+from running.options import settings_from
+from running.records import write_text
+
+
+def folders(options, dataset, experiment):
+    """Folders of the runs of an experiment."""
+    base = settings_from(runs.Settings, options, dataset=dataset)
+    return [Path(options.output) / settings.run_name for settings in models(experiment, base)]
+
+
+def run_all(options):
+    """Train what is not recorded yet; results by experiment, of which only the chief has any."""
+    distribution = distribute(options)
+    with distribution.watched("part of a run"):
+        return run_on(distribution, options)
+
+
+def run_on(distribution, options):
+    """The same on the given devices."""
+
+    def load(*where):
+        return load_ethanol(*where, options.target)
+
+    _, data = prepare(options, load, distribution)
+    output = Path(options.output)  # of every worker: all have checkpoints
+    base, found = settings_from(runs.Settings, options, dataset=data.name), {}
+    for experiment in options.experiments:
+        print(f"\n{experiment}: {WHAT[experiment]}")
+        results = [
+            run_one(settings, data, output, options.again, distribution)
+            for settings in models(experiment, base)
+        ]
+        if distribution.is_chief:
+            report(experiment, results, output)
+            found[experiment] = results
+    return found
+
+
+def run_one(settings, data, output, again, distribution):
+    """Train one model, or find its record; the chief's result."""
+    record = runs.run(settings, data, output / settings.run_name, again, distribution)
+    if not distribution.is_chief:
+        return None
+    result = results.load(record.path)
+    final = results.spread(result.curves[:, -1])["median"]
+    edge = "" if result.inside else ", AT THE EDGE of the rates tried"
+    what = f"ℓ{settings.power:g}, {label(settings)}, {settings.start} {settings.scale:g}"
+    print(f"  {what}: loss {final:.4g} at rate {result.rates[result.best]:.3g}{edge}")
+    return result
+
+
+def recorded(options):
+    """Results by experiment of these options that are on record, for --plot-only."""
+    name = recorded_dataset(
+        options,
+        ("gas_sensor", "diabetes"),
+        lambda name: [f for e in options.experiments for f in folders(options, name, e)],
+    )
+    found = {e: list(map(results.load, folders(options, name, e))) for e in options.experiments}
+    for experiment, group in found.items():
+        report(experiment, group, Path(options.output))
+    return found
+
+
+def report(experiment, results, folder):
+    """Draw an experiment's figure, and write its summary."""
+    notice = results[0].start["data"]["notice"]
+    figures.draw(experiment, results, folder / f"gas_sensor_{experiment}.png", notice)
+    write_text(folder / f"gas_sensor_{experiment}.json", summary_text(results))
