@@ -245,5 +245,5 @@ def test_the_command_says_what_is_wrong(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match=r"report.py: error: The output folder .* cannot be"):
         script.main(["--output", str(tmp_path / "file" / "page.html")])
     monkeypatch.setattr(assets, "ROOT", tmp_path)
-    with pytest.raises(SystemExit, match=r"report.py: error: .*No such file.*claims.json"):
+    with pytest.raises(SystemExit, match=r"report.py: error: .*No such file.*assets"):
         script.main(["--output", str(tmp_path / "page.html")])
