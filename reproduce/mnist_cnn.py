@@ -51,9 +51,9 @@ def main(arguments=None):
             return job.report(job.recorded(options), options.output)
         distribution = distribute(options)
         with distribution.watched():
-            groups = job.run_all(options, distribution)
+            found = job.run_all(options, distribution)
             if distribution.is_chief:
-                job.report(groups, options.output)
+                job.report(found, options.output)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ SAVES_BEFORE_DEATH = 15  # of a part's 12 or more: in the second part of the gri
 
 def shrink(replace):
     """One model, of whose grid there are two parts; a checkpoint after each recorded iteration."""
-    replace(script, "models", lambda experiment, base: [base])
-    replace(script, "report", lambda *_: None)
+    replace(script.job, "models", lambda experiment, base: [base])
+    replace(script.job, "report", lambda *_: None)
     replace(sweep_runs, "FIRST_RATES", 5)
     replace(sweep_runs, "EXTENSIONS", 1)
     replace(sweep.Clock, "rang", lambda clock: True)

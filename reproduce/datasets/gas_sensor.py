@@ -19,10 +19,7 @@ from datasets.gas_archive import (
 )
 from datasets.sources import (
     DataError,
-    DownloadFailed,
     Source,
-    data_folder,
-    named_archives,
     probe,
 )
 
@@ -106,14 +103,10 @@ def load_ethanol(dataset="auto", data_dir=None, archives=None, target="standardi
         raise DataError(f"`target` must be one of {TARGETS}. Received: target={target!r}")
     if dataset == "diabetes":
         return _load_diabetes("asked for", target)
-    data_dir = data_folder(data_dir)
-    try:
-        origin = SOURCE.ensure_prepared(data_dir, named_archives(archives))
-    except DownloadFailed as error:
-        if dataset == "auto":
-            return _load_diabetes(f"the download failed with {error}", target)
-        raise DataError(SOURCE.ways_out(data_dir, error)) from error
-    return _load_gas_sensor(data_dir, origin, target)
+    folder, origin = SOURCE.prepared_or(dataset == "auto", data_dir, archives)
+    if folder is None:
+        return _load_diabetes(origin, target)
+    return _load_gas_sensor(folder, origin, target)
 
 
 def load_gas(gas, data_dir=None, archives=None, target="standardized"):
@@ -128,12 +121,7 @@ def load_gas(gas, data_dir=None, archives=None, target="standardized"):
     Raises:
         DataError: For an archive without the gas; also as for `load_ethanol`.
     """
-    data_dir = data_folder(data_dir)
-    try:
-        origin = SOURCE.ensure_prepared(data_dir, named_archives(archives))
-    except DownloadFailed as error:
-        raise DataError(SOURCE.ways_out(data_dir, error)) from error
-    return _load_gas_sensor(data_dir, origin, target, gas)
+    return _load_gas_sensor(*SOURCE.prepared_or(False, data_dir, archives), target, gas)
 
 
 def digest(features, target):

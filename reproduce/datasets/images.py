@@ -13,11 +13,8 @@ import numpy as np
 
 from datasets.sources import (
     DataError,
-    DownloadFailed,
     Source,
-    data_folder,
     import_tfds,
-    named_archives,
     probe,
 )
 
@@ -83,16 +80,11 @@ def load_images(dataset="auto", data_dir=None, archives=None):
         raise DataError(f"`dataset` must be one of {IMAGES}. Received: dataset={dataset!r}")
     if dataset == "digits":
         return _load_digits("asked for")
-    data_dir = data_folder(data_dir)
-    if dataset in OTHERS:
-        return _load_other(_Other(dataset), data_dir)
-    try:
-        origin = SOURCE.ensure_prepared(data_dir, named_archives(archives))
-    except DownloadFailed as error:
-        if dataset == "auto":
-            return _load_digits(f"the download failed with {error}")
-        raise DataError(SOURCE.ways_out(data_dir, error)) from error
-    return _load_mnist(data_dir, origin)
+    source = _Other(dataset) if dataset in OTHERS else SOURCE
+    folder, origin = source.prepared_or(dataset == "auto", data_dir, archives)
+    if folder is None:
+        return _load_digits(origin)
+    return _load_mnist(folder, origin) if source is SOURCE else _load_other(source, folder, origin)
 
 
 def digest(splits):
@@ -177,6 +169,15 @@ class _Other(Source):
     def check_archives(self, folder):
         raise DataError(f"{self.title} is not read from archives.")
 
+    def ensure_prepared(self, data_dir, archives):
+        return super().ensure_prepared(data_dir, None)
+
+    def ways_out(self, data_dir, error):
+        return (
+            f"{self.title} is not prepared in {data_dir} and the download failed with {error}: "
+            "set TFDS_DATA_DIR or --data-dir to prepared data, or connect to a network."
+        )
+
     def probe_network(self):
         _probe_network()
 
@@ -187,14 +188,7 @@ class _Other(Source):
         return Path(self.builder(data_dir).data_dir)
 
 
-def _load_other(source, data_dir):
-    try:
-        origin = source.ensure_prepared(data_dir, None)
-    except DownloadFailed as error:
-        raise DataError(
-            f"{source.title} is not prepared in {data_dir} and the download failed with {error}: "
-            "set TFDS_DATA_DIR or --data-dir to prepared data, or connect to a network."
-        ) from error
+def _load_other(source, data_dir, origin):
     splits = [_read_split(data_dir, split, source) for split in ("train", "test")]
     return _image_data(source.name, f"TFDS {source.name}, {origin}", "tfds", splits)
 

@@ -128,6 +128,25 @@ class Source(abc.ABC):
         self._download(data_dir)
         return "downloaded"
 
+    def prepared_or(self, stand_in, data_dir, archives):
+        """The folder of prepared data and their origin; `(None, reason)` for the stand-in.
+
+        Args:
+            stand_in: whether there is one for data that cannot be downloaded.
+            data_dir: folder of prepared data that the user named, if any.
+            archives: folder of archives that the user named, if any.
+
+        Raises:
+            DataError: as `ensure_prepared`, and when there is no way to the data.
+        """
+        data_dir = data_folder(data_dir)
+        try:
+            return data_dir, self.ensure_prepared(data_dir, named_archives(archives))
+        except DownloadFailed as error:
+            if stand_in:
+                return None, f"the download failed with {error}"
+            raise DataError(self.ways_out(data_dir, error)) from error
+
     def read(self, data_dir, split):
         """Returns the columns of `split` as a dict of arrays, in the order in which TFDS stored it.
 

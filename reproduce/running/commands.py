@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from pathlib import Path
 
 import tensorflow as tf
 
@@ -52,18 +53,24 @@ def prepare(options, load, distribution=None):
     return output, data
 
 
-def recorded_dataset(options, datasets, folders_of):
-    """Name of the data set whose runs are on record, for --plot-only.
+def recorded(options, datasets, settings_of):
+    """Settings of the runs of a command line that are on record, for --plot-only.
 
     Args:
         options: those of the command line.
         datasets: names that "auto" stands for, in order.
-        folders_of: function from a name to the folders of its runs.
+        settings_of: function of the options and a name, that returns the settings of the runs.
     """
     for name in datasets if options.dataset == "auto" else (options.dataset,):
-        if all(records.Record(folder).outcome() for folder in folders_of(name)):
-            return name
+        found = settings_of(options, name)
+        if all(records.Record(folder_of(options, one)).outcome() for one in found):
+            return found
     raise records.OutputError(
         f"{options.output} holds no finished runs of these settings; leave out --plot-only to run "
         "them."
     )
+
+
+def folder_of(options, settings):
+    """Folder of a run."""
+    return Path(options.output) / settings.run_name

@@ -122,7 +122,7 @@ def command_parser(doc):
     )
 
 
-def add_data_options(parser, datasets, archives):
+def add_data_options(parser, datasets=("auto", "mnist", "digits"), archives="four MNIST archives"):
     """Options on where the data come from, and which they are where there is a choice."""
     data = parser.add_argument_group("data")
     if datasets:

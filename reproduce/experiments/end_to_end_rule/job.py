@@ -1,10 +1,8 @@
 """Follow networks and the rule, or find their records, and report."""
 
-from pathlib import Path
-
-from datasets.gas_sensor import load_ethanol
+from datasets.gas_sensor import DATASETS, load_ethanol
 from experiments.end_to_end_rule import claims, figures, results, runs
-from running.commands import prepare, recorded_dataset
+from running import commands
 from running.records import to_indented_json, write_text
 
 
@@ -16,7 +14,7 @@ def settings_of(options, dataset):
 
 def run_all(options):
     """Do what is not recorded yet; the results."""
-    output, data = prepare(options, load_ethanol)
+    output, data = commands.prepare(options, load_ethanol)
     found = []
     for settings in settings_of(options, data.name):
         record = runs.run(settings, data, output / settings.run_name, options.again)
@@ -28,12 +26,8 @@ def run_all(options):
 
 def recorded(options):
     """Results of these options that are on record, for --plot-only."""
-
-    def folders(name):
-        return [Path(options.output) / s.run_name for s in settings_of(options, name)]
-
-    name = recorded_dataset(options, ("gas_sensor", "diabetes"), folders)
-    return [results.load(folder) for folder in folders(name)]
+    found = commands.recorded(options, DATASETS[1:], settings_of)
+    return [results.load(commands.folder_of(options, settings)) for settings in found]
 
 
 def report(found, folder):

@@ -2,24 +2,24 @@
 
 from pathlib import Path
 
-from datasets.gas_sensor import load_ethanol
+from datasets.gas_sensor import DATASETS, load_ethanol
 from experiments.gas_sensor import figures, results, runs
 from experiments.gas_sensor.models import WHAT, label, models
 from experiments.gas_sensor.published import summary_text
-from running.commands import distribute, prepare, recorded_dataset
+from running import commands
 from running.options import settings_from
 from running.records import write_text
 
 
-def folders(options, dataset, experiment):
-    """Folders of the runs of an experiment."""
+def settings_of(options, dataset):
+    """The runs that the options ask for."""
     base = settings_from(runs.Settings, options, dataset=dataset)
-    return [Path(options.output) / settings.run_name for settings in models(experiment, base)]
+    return [settings for experiment in options.experiments for settings in models(experiment, base)]
 
 
 def run_all(options):
     """Train what is not recorded yet; results by experiment, of which only the chief has any."""
-    distribution = distribute(options)
+    distribution = commands.distribute(options)
     with distribution.watched("part of a run"):
         return run_on(distribution, options)
 
@@ -30,7 +30,7 @@ def run_on(distribution, options):
     def load(*where):
         return load_ethanol(*where, options.target)
 
-    _, data = prepare(options, load, distribution)
+    _, data = commands.prepare(options, load, distribution)
     output = Path(options.output)  # of every worker: all have checkpoints
     base, found = settings_from(runs.Settings, options, dataset=data.name), {}
     for experiment in options.experiments:
@@ -60,14 +60,13 @@ def run_one(settings, data, output, again, distribution):
 
 def recorded(options):
     """Results by experiment of these options that are on record, for --plot-only."""
-    name = recorded_dataset(
-        options,
-        ("gas_sensor", "diabetes"),
-        lambda name: [f for e in options.experiments for f in folders(options, name, e)],
-    )
-    found = {e: list(map(results.load, folders(options, name, e))) for e in options.experiments}
-    for experiment, group in found.items():
-        report(experiment, group, Path(options.output))
+    settings = commands.recorded(options, DATASETS[1:], settings_of)
+    base = settings_from(runs.Settings, options, dataset=settings[0].dataset)
+    found = {}
+    for experiment in options.experiments:
+        folders = (commands.folder_of(options, one) for one in models(experiment, base))
+        found[experiment] = [results.load(folder) for folder in folders]
+        report(experiment, found[experiment], Path(options.output))
     return found
 
 

@@ -3,12 +3,12 @@
 import hashlib
 from pathlib import Path
 
-from datasets.images import load_images
+from datasets.images import DATASETS, load_images
 from experiments.mnist import boards, claims, figures, results
 from experiments.mnist.network import Settings
 from experiments.mnist.training import LOGS, train
+from running import commands
 from running import options as opt
-from running.commands import prepare, recorded_dataset
 from running.records import to_json, write_text
 
 
@@ -24,7 +24,7 @@ def add_options(parser, group, settings, datasets, output):
     """
     opt.add_seeds(group, [0])
     opt.add_fields(group, settings, "epochs")
-    opt.add_data_options(parser, datasets, "four MNIST archives")
+    opt.add_data_options(parser, datasets)
     machine = opt.add_output_options(parser, output)
     opt.add_fields(machine, settings, "jit", "mixed_precision")
     return machine
@@ -52,41 +52,37 @@ def runner(options, data, output, distribution=None):
 
 
 def settings_of(options, dataset):
-    """The runs that the options of mnist_cnn.py ask for: one list, over seeds, for each model."""
+    """The runs that the options of mnist_cnn.py ask for, by model and seed."""
     depths = [1] if not options.overparam else []
     if options.overparam or options.compare:
         depths.append(options.depth or 2)
     return [
-        [
-            opt.settings_from(Settings, options, depth=depth, seed=seed, dataset=dataset)
-            for seed in options.seeds
-        ]
+        opt.settings_from(Settings, options, depth=depth, seed=seed, dataset=dataset)
         for depth in depths
+        for seed in options.seeds
     ]
 
 
 def run_all(options, distribution):
-    """Train what is not recorded yet; settings by model."""
-    output, data = prepare(options, load_images, distribution)
-    groups, run = settings_of(options, data.name), runner(options, data, output, distribution)
-    for settings in (settings for group in groups for settings in group):
+    """Train what is not recorded yet; the settings."""
+    output, data = commands.prepare(options, load_images, distribution)
+    found, run = settings_of(options, data.name), runner(options, data, output, distribution)
+    for settings in found:
         run(settings)
-    return groups
+    return found
 
 
 def recorded(options):
-    """Runs of these options that are on record, for --plot-only."""
-
-    def folders(name):
-        return [Path(options.output) / s.run_name for g in settings_of(options, name) for s in g]
-
-    return settings_of(options, recorded_dataset(options, ("mnist", "digits"), folders))
+    """Settings of the runs of these options that are on record, for --plot-only."""
+    return commands.recorded(options, DATASETS[1:], settings_of)
 
 
-def report(groups, output):
+def report(settings, output):
     """Draw the figures of the runs and of their comparison, and print the numbers."""
-    output = Path(output)
-    found = [[results.load(output / s.run_name) for s in group] for group in groups]
+    output, found = Path(output), {}
+    for one in settings:
+        found.setdefault(one.depth, []).append(results.load(output / one.run_name))
+    found = list(found.values())
     for result in (result for group in found for result in group):
         folder = output / result.settings.run_name
         path = folder / "figure.png"
@@ -95,7 +91,7 @@ def report(groups, output):
     summaries = results.compare(*found) if len(found) > 1 else [results.summarize(found[0])]
     print("\n" + claims.table(summaries) + "\n")
     if len(found) > 1:
-        names = " ".join(s.run_name for group in groups for s in group)
+        names = " ".join(one.run_name for one in settings)
         name = f"compare-{hashlib.sha256(names.encode()).hexdigest()[:8]}"
         figures.draw_objective(found, output / f"{name}.png", found[0][0].start["data"]["notice"])
         write_text(output / f"{name}.json", to_json(summaries) + "\n")
