@@ -8,7 +8,6 @@ MNIST experiments take hours and have their own commands (`mnist_cnn.py`, `mnist
 `other_networks.py`); the ledger takes their published records.
 """
 
-import argparse
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -18,16 +17,14 @@ import consequences
 import end_to_end_rule
 import gas_sensor
 from datasets.gas_sensor import DATASETS
-from running.options import device, positive
+from running.options import command_parser, device, positive
 
 PASSED_ON = ("dataset", "data_dir", "archives", "device")
 
 
 def parse(arguments=None):
     """Options of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     kinds = {"dataset": {"choices": DATASETS}, "device": {"type": device}}
     for name in PASSED_ON:
         option = f"--{name.replace('_', '-')}"

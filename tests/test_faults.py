@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_overparam.checkpoint import Checkpoint, CheckpointError
+from keras_overparam.sweep.checkpoint import Checkpoint, CheckpointError
 from publishing import fault_table, pages
 from running import records
 

@@ -13,7 +13,7 @@ from clusters import free_ports, tf_config
 import gas_sensor as script
 from datasets import gas_sensor
 from experiments.gas_sensor import runs as sweep_runs
-from keras_overparam import sweep
+from keras_overparam.sweep import engine as sweep
 from running import records, strategies
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -87,7 +87,7 @@ def ended(processes):
 def trained(output):
     """What a finished sweep has on record, of each part: rates, finite steps, losses."""
     (folder,) = output.iterdir()
-    assert [path.name for path in folder.iterdir()] == ["record.jsonl"]
+    assert {path.name for path in folder.iterdir()} == {records.LOCK, "record.jsonl"}
     record = records.Record(folder)
     assert record.outcome()["status"] == "finished"
     parts = record.of_kind("rates")

@@ -6,10 +6,8 @@ import shutil
 from running import records
 from running.strategies import Distribution
 
-ALONE = Distribution()
 
-
-def run(folder, start, work, *, resume=None, again=False, passing=(), distribution=ALONE):
+def run(folder, start, work, *, resume=None, again=False, passing=(), distribution=None):
     """Do what is not done yet in a run's own folder; the `Record`, which has an outcome then.
 
     With several workers all of them call this. The chief has the record, and says what is missing.
@@ -22,8 +20,9 @@ def run(folder, start, work, *, resume=None, again=False, passing=(), distributi
             restores it; without one, an interrupted run starts anew.
         again: whether to forget what is there.
         passing: patterns of paths that are of no use once the run is over.
-        distribution: a `Distribution`.
+        distribution: a `Distribution`; one device by default.
     """
+    distribution = distribution or Distribution()
     folder, chief = records.make_folder(folder), distribution.is_chief
     record = records.Record(folder)
     with records.only_one(folder) if chief else contextlib.nullcontext():
@@ -47,4 +46,4 @@ def _remove(folder, patterns):
     """Remove what matches one of some patterns, but for the lock."""
     for path in {path for pattern in patterns for path in folder.glob(pattern)}:
         if path.name != records.LOCK:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -114,7 +114,7 @@ def short_trajectories(_):
 
 def often_saved(_):
     """Let checkpoints of sweeps be saved whenever that is considered, not twice a minute."""
-    from keras_overparam.checkpoint import Clock
+    from keras_overparam.sweep.checkpoint import Clock
 
     start = Clock.__init__
     Clock.__init__ = lambda self, seconds: start(self, 0)

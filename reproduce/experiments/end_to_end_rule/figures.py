@@ -17,7 +17,7 @@ def draw(results, path, notice=None):
     """Loss by iteration on log scales: a row for each problem, a column for each kind of start.
 
     Args:
-        results: list of `rule_results.Result`.
+        results: list of `results.Result`.
         path: file to write, see `drawing.finish`.
         notice: a warning to put into the title.
     """

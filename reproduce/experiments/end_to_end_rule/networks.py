@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_overparam import chain_product, end_to_end_step
 from keras_overparam.factorization import factor_gradients
-from keras_overparam.problems import Regression
+from keras_overparam.sweep.problems import Regression
 
 
 class Problem(Regression):

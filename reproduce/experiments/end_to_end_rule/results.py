@@ -76,7 +76,7 @@ def summarize(results):
     """Summaries of the runs of an experiment, one for each problem and depth.
 
     Args:
-        results: list of `Result`, as of `rule_runs.settings_of`.
+        results: list of `Result`, as of `runs.settings_of`.
 
     Returns:
         List of dictionaries that JSON can hold.

@@ -17,7 +17,7 @@ def draw(experiment, results, path, notice=None):
 
     Args:
         experiment: its name.
-        results: list of `sweep_results.Result`, of the experiment's models.
+        results: list of `results.Result`, of the experiment's models.
         path: file to write, see `drawing.finish`.
         notice: a warning to put into the title.
     """

@@ -11,11 +11,12 @@ from tqdm.auto import tqdm
 from datasets.gas_sensor import TARGETS
 from experiments.starts import STARTS
 from keras_overparam import identity_factors, sweep_linear_networks
-from keras_overparam.checkpoint import CheckpointError
 from keras_overparam.factorization import hidden_widths
 from keras_overparam.sweep import logarithmic_grid
+from keras_overparam.sweep.checkpoint import CheckpointError
 from running import records, runs
 from running.options import option
+from running.strategies import Distribution
 
 POINTS = 60  # recorded iterations, logarithmically spaced
 PER_DECADE = 8  # learning rates
@@ -97,13 +98,14 @@ def starting_factors(settings, inputs):
     return STARTS["independent"](shape, depth, width, norm, settings.seeds)
 
 
-def run(settings, data, folder, again=False, distribution=runs.ALONE):
+def run(settings, data, folder, again=False, distribution=None):
     """Run `settings` in `folder`, unless its finished run is on record; the `Record`.
 
     The first grid of learning rates is extended while the best of them is at its edge. Every part
     of the grid is one line of the record; within a part, a checkpoint is kept. With several workers
     each has no more than the checkpoint of its share.
     """
+    distribution = distribution or Distribution()
     distribution.check_same_run(settings, data)
 
     def work(record):

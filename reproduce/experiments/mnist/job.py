@@ -36,13 +36,12 @@ def runner(options, data, output, distribution=None):
     It takes the settings, and returns the result, which the chief has.
     """
     chief = distribution is None or distribution.is_chief
-    given = () if distribution is None else (distribution,)
 
     def run(settings):
         folder = output / settings.run_name
         where = folder if chief else f"worker {distribution.worker} of {distribution.workers}"
         print(f"{settings.model_name}, seed {settings.seed}: {where}")
-        outcome = train(settings, data, folder, options.again, *given).outcome()
+        outcome = train(settings, data, folder, options.again, distribution).outcome()
         if not chief:
             return None
         print(f"  {outcome['status']}, test error {outcome['test_error_percent']:.2f} %")
@@ -78,11 +77,15 @@ def recorded(options):
 
 
 def report(settings, output):
-    """Draw the figures of the runs and of their comparison, and print the numbers."""
-    output, found = Path(output), {}
-    for one in settings:
-        found.setdefault(one.depth, []).append(results.load(output / one.run_name))
-    found = list(found.values())
+    """Draw the figures of the runs and of their comparison, and print the numbers.
+
+    Args:
+        settings: of the runs, by model and seed.
+        output: folder of the runs.
+    """
+    output, seeds = Path(output), len({one.seed for one in settings})
+    found = [results.load(output / one.run_name) for one in settings]
+    found = [found[first : first + seeds] for first in range(0, len(found), seeds)]
     for result in (result for group in found for result in group):
         folder = output / result.settings.run_name
         path = folder / "figure.png"

@@ -16,7 +16,7 @@ from experiments.mnist import network as tutorial_cnn
 from keras_overparam import FactorMonitor, collapse
 from keras_overparam.callbacks import watched_kernels
 from running import records, runs
-from running.strategies import Replicas
+from running.strategies import Distribution, Replicas
 
 METRICS = ("objective", "cross_entropy", "l2")
 SUMMARY_EVERY = 10  # steps between two TensorBoard points
@@ -24,7 +24,7 @@ CHECKPOINTS = "checkpoint"
 LOGS = "tensorboard"  # folder of a run's logs, in its own
 
 
-def train(settings, data, folder, again=False, distribution=runs.ALONE):
+def train(settings, data, folder, again=False, distribution=None):
     """Run `settings` in `folder`, or go on where an interrupted run stopped.
 
     Args:
@@ -38,6 +38,7 @@ def train(settings, data, folder, again=False, distribution=runs.ALONE):
     Returns:
         The run's `Record`; the chief's has an outcome.
     """
+    distribution = distribution or Distribution()
     distribution.check_same_run(settings, data)
     one = Run(settings, data, folder, distribution)
     return runs.run(

@@ -12,7 +12,7 @@ from datasets import images as datasets
 from datasets.gas_archive import GASES
 from datasets.gas_sensor import standardize
 from experiments.mnist import network as tutorial_cnn
-from keras_overparam.problems import CROSS_ENTROPY
+from keras_overparam.sweep.problems import CROSS_ENTROPY
 
 IMAGES = 1000  # of MNIST
 HEAD_STEPS = 200  # of training, of the network whose head is probed

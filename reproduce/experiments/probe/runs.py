@@ -8,7 +8,7 @@ from tqdm.auto import tqdm
 
 from experiments.probe.problems import LOSSES
 from keras_overparam import probe
-from keras_overparam.advice import STARTS, Tuned
+from keras_overparam.probing import STARTS, Tuned
 from running import records, runs
 
 DEPTHS = (2, 3)

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from keras_overparam.checkpoint import Checkpoint, Clock
 from keras_overparam.checks import (
     one_of,
     positive_integer,
@@ -25,8 +24,11 @@ from keras_overparam.checks import (
     refusal,
 )
 from keras_overparam.factorization import chain_sizes
-from keras_overparam.problems import linear_problem
-from keras_overparam.sweep_training import Trainer, Trainers, checked_devices, rate_one
+from keras_overparam.sweep.checkpoint import Checkpoint, Clock
+from keras_overparam.sweep.devices import Trainers, checked_devices
+from keras_overparam.sweep.optimizers import rate_one
+from keras_overparam.sweep.problems import linear_problem
+from keras_overparam.sweep.trainer import Trainer
 from keras_overparam.typing import Array, Float64Array, Precision
 
 PIECE = 500  # iterations between two looks at the clock

@@ -1,42 +1,13 @@
-"""Compiling, and what is known while compiling: what `keras.ops` has no words for."""
+"""What is known while a function is traced, for which `keras.ops` has no word."""
 
 import contextlib
-import functools
-from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_overparam.typing import Array, Tensor
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def compiled(function: Function) -> Function:
-    """A function of tensors, compiled by XLA on TensorFlow and JAX, as it is on PyTorch.
-
-    Args:
-        function: from nested structures of tensors to such structures. Variables that it assigns to
-            must exist before its first call; on JAX it must not assign to any.
-
-    Returns:
-        Function of the same arguments.
-    """
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        # An object of its own, without code: TensorFlow warns of code that is compiled again and
-        # again, and a sweep's is, for each sweep.
-        own = functools.partial(function)
-        return tf.function(own, jit_compile=True, autograph=False)
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return jax.jit(function)
-    return function
 
 
 def known_values(tensor: Tensor) -> Array | None:

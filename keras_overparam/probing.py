@@ -14,13 +14,13 @@ from keras import ops
 from keras_overparam.checks import positive_integer, real_array, refusal
 from keras_overparam.factorization import balanced_factors
 from keras_overparam.losses import LpLoss, checked_power
-from keras_overparam.problems import CROSS_ENTROPY, LP, linear_problem
 from keras_overparam.sweep import (
     SweepResult,
     iterations_to,
     logarithmic_grid,
     sweep_linear_networks,
 )
+from keras_overparam.sweep.problems import CROSS_ENTROPY, LP, linear_problem
 from keras_overparam.typing import Array, Float64Array
 
 Kind: TypeAlias = float | str  # the power of an lp loss, or `CROSS_ENTROPY`
