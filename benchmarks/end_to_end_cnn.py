@@ -18,7 +18,7 @@ import numpy as np
 from turns import ROOT, ratio_row, report, row, take_turns
 
 from datasets import images as datasets
-from experiments.mnist import network as tutorial_cnn
+from experiments.mnist import tutorial_cnn
 from experiments.mnist.training import StepRecorder
 from keras_overparam import EndToEnd
 from running.options import add_data_options, positive

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from turns import ROOT
 
 from datasets import images as datasets
-from experiments.mnist import network as tutorial_cnn
+from experiments.mnist import tutorial_cnn
 from keras_overparam import EndToEnd, end_to_end_gradient
 from running import records
 from running.options import add_data_options, positive

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from turns import ROOT, ratio_row, report, row, take_turns
 
-from experiments.mnist import network as tutorial_cnn
+from experiments.mnist import tutorial_cnn
 from experiments.mnist.training import StepRecorder
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6400, 28, 28, 1)).astype(np.uint8)

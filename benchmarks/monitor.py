@@ -15,7 +15,7 @@ from pathlib import Path
 from turns import ROOT, ratio_row, report, row, take_turns
 
 from datasets import images as datasets
-from experiments.mnist import network as tutorial_cnn
+from experiments.mnist import tutorial_cnn
 from keras_overparam import FactorMonitor
 from running.options import add_data_options, positive
 

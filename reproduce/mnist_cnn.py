@@ -16,7 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from datasets.images import DATASETS
 from experiments.mnist import job
-from experiments.mnist.network import Settings
+from experiments.mnist.tutorial_cnn import Settings
 from running import options as opt
 from running.commands import command, distribute
 from running.strategies import add_strategy_option

@@ -15,8 +15,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from datasets.images import DATASETS, load_images
 from experiments.mnist import claims, figures, job, results
-from experiments.mnist.network import Settings
 from experiments.mnist.tuning import tuned
+from experiments.mnist.tutorial_cnn import Settings
 from running import options as opt
 from running.commands import command, prepare
 

@@ -16,7 +16,7 @@ from keras import layers
 
 import gas_sensor
 import mnist_cnn
-from experiments.mnist import network as tutorial_cnn
+from experiments.mnist import tutorial_cnn
 from keras_overparam import (
     EndToEnd,
     FactoredConv2D,

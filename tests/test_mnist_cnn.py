@@ -13,7 +13,7 @@ import pytest
 
 import mnist_cnn
 from experiments.mnist import job, results
-from experiments.mnist.network import Settings
+from experiments.mnist.tutorial_cnn import Settings
 from running import records
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from experiments.mnist import network as tutorial_cnn
-from experiments.mnist.network import Settings, build_network
+from experiments.mnist import tutorial_cnn
+from experiments.mnist.tutorial_cnn import Settings, build_network
 from keras_overparam import collapse
 
 IMAGES = np.random.default_rng(0).integers(0, 256, size=(300, 28, 28, 1), dtype=np.uint8)

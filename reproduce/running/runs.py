@@ -15,7 +15,8 @@ def run(folder, start, work, *, resume=None, again=False, passing=(), distributi
     Args:
         folder: of the run.
         start: function that returns the fields of the record's first line.
-        work: function of the record that does what is missing; it returns the outcome's fields.
+        work: function of the record that does what is missing; the chief's returns the outcome's
+            fields.
         resume: function of the record that tells whether `work` can go on from what is there, and
             restores it; without one, an interrupted run starts anew.
         again: whether to forget what is there.

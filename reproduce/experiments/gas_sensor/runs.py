@@ -114,6 +114,8 @@ def run(settings, data, folder, again=False, distribution=None):
             if distribution.is_chief:
                 record.append("rates", **part)
             checkpoint.unlink(missing_ok=True)
+        if not distribution.is_chief:
+            return None  # the record is the chief's
         return {"status": "finished", "best_is_inside": _edge(record.of_kind("rates")) == 0}
 
     return runs.run(

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from datasets.images import DATASETS, load_images
 from experiments.mnist import boards, claims, figures, results
-from experiments.mnist.network import Settings
 from experiments.mnist.training import LOGS, train
+from experiments.mnist.tutorial_cnn import Settings
 from running import commands
 from running import options as opt
 from running.records import to_json, write_text

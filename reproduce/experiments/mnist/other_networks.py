@@ -10,7 +10,7 @@ import dataclasses
 import keras
 from keras import layers
 
-from experiments.mnist.network import TwoPartObjective
+from experiments.mnist.tutorial_cnn import TwoPartObjective
 from keras_overparam import overparameterize
 from running.options import option
 from running.records import settings_digest

@@ -11,8 +11,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
 
-from experiments.mnist import boards
-from experiments.mnist import network as tutorial_cnn
+from experiments.mnist import boards, tutorial_cnn
 from keras_overparam import FactorMonitor, collapse
 from keras_overparam.callbacks import watched_kernels
 from running import records, runs
@@ -28,7 +27,7 @@ def train(settings, data, folder, again=False, distribution=None):
     """Run `settings` in `folder`, or go on where an interrupted run stopped.
 
     Args:
-        settings: `network.Settings` or `other_networks.Settings`.
+        settings: `tutorial_cnn.Settings` or `other_networks.Settings`.
         data: `datasets.images.ImageData`.
         folder: the run's own folder.
         again: repeat the run even if it is finished.

@@ -11,7 +11,7 @@ from datasets import gas_sensor
 from datasets import images as datasets
 from datasets.gas_archive import GASES
 from datasets.gas_sensor import standardize
-from experiments.mnist import network as tutorial_cnn
+from experiments.mnist import tutorial_cnn
 from keras_overparam.sweep.problems import CROSS_ENTROPY
 
 IMAGES = 1000  # of MNIST
