@@ -16,7 +16,7 @@ import numpy as np
 from turns import ROOT, ratio_row, report, row, take_turns
 
 from keras_overparam import collapse, overparameterize
-from plumbing.options import positive
+from running.options import positive
 
 
 def lively(model):

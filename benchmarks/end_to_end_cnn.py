@@ -17,10 +17,11 @@ import keras
 import numpy as np
 from turns import ROOT, ratio_row, report, row, take_turns
 
+from datasets import images as datasets
+from experiments.mnist import tutorial_cnn
+from experiments.mnist.training import StepRecorder
 from keras_overparam import EndToEnd
-from plumbing import datasets, tutorial_cnn
-from plumbing.options import add_data_options, positive
-from plumbing.training import StepRecorder
+from running.options import add_data_options, positive
 
 RATE = 0.01  # the tutorial's, in its first epoch
 REGULARIZE = ("product", "none")

@@ -18,9 +18,11 @@ import tensorflow as tf
 from tqdm.auto import tqdm
 from turns import ROOT
 
+from datasets import images as datasets
+from experiments.mnist import tutorial_cnn
 from keras_overparam import EndToEnd, end_to_end_gradient
-from plumbing import datasets, records, tutorial_cnn
-from plumbing.options import add_data_options, positive
+from running import records
+from running.options import add_data_options, positive
 
 RATE = 0.01  # the tutorial's, in its first epoch
 REGULARIZE = ("product", "none")

@@ -17,8 +17,8 @@ import numpy as np
 import tensorflow as tf
 from turns import ROOT, ratio_row, report, row, take_turns
 
-from plumbing import tutorial_cnn
-from plumbing.training import StepRecorder
+from experiments.mnist import tutorial_cnn
+from experiments.mnist.training import StepRecorder
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6400, 28, 28, 1)).astype(np.uint8)
 LABELS = np.random.default_rng(1).integers(0, 10, 6400).astype(np.int32)

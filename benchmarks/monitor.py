@@ -14,9 +14,10 @@ from pathlib import Path
 
 from turns import ROOT, ratio_row, report, row, take_turns
 
+from datasets import images as datasets
+from experiments.mnist import tutorial_cnn
 from keras_overparam import FactorMonitor
-from plumbing import datasets, tutorial_cnn
-from plumbing.options import add_data_options, positive
+from running.options import add_data_options, positive
 
 NAMES = ("without", "with FactorMonitor")
 

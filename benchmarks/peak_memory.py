@@ -60,7 +60,7 @@ def training(sizes=None, batch=64, depth=None, regularize=None):
         return layer.step, sum(int(v.shape.num_elements()) for v in layer.variables)
     import numpy as np
 
-    from plumbing import tutorial_cnn
+    from experiments.mnist import tutorial_cnn
 
     settings = tutorial_cnn.Settings(depth=depth, regularize=regularize)
     network = tutorial_cnn.build_network(settings)

@@ -15,7 +15,7 @@ import sys
 
 from turns import ROOT, ratio_row, report, row, take_turns
 
-from plumbing.options import positive
+from running.options import positive
 
 BACKENDS = ("tensorflow", "jax", "torch")
 PACKAGES = ("keras", "keras_overparam")

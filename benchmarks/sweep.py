@@ -24,9 +24,9 @@ import tensorflow as tf
 from limits import matrix_product
 from turns import ROOT, growth, ratio_row, report, row, steady, take_turns
 
+from datasets import gas_sensor
 from keras_overparam import FactoredDense, LpLoss
-from keras_overparam.sweep import _Sweep
-from plumbing import gas_sensor
+from keras_overparam.sweep.engine import _Sweep
 
 POWER = 4
 STEPS = {"engine": 200, "NumPy": 5, "NumPy in place": 50, "JAX": 200, "model.fit": 100}

@@ -31,8 +31,9 @@ from torch_training import LINEAR, OVERPARAM, Torch
 from tqdm.auto import tqdm
 from turns import ROOT, exponents, ratio_row, report, row, steady, take_turns
 
-from plumbing import benchmark_figure, records
-from plumbing.options import positive
+from publishing import benchmark_figure
+from running import records
+from running.options import positive
 
 PLAIN, FACTORED, STACKED = "Dense", "FactoredDense", "stacked Dense"
 UNKNOWN = "FactoredDense, unknown batch"

@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT / "reproduce"))
 import numpy as np
 from tqdm.auto import tqdm
 
-from plumbing import records
+from running import records
 
 SHARES = ("share_of_peak", "share_of_bandwidth")  # of the machine's, facts of some rows
 

@@ -24,8 +24,8 @@ import zoo_models
 from turns import ROOT
 
 from keras_overparam import collapse, overparameterize
-from plumbing import records
-from plumbing.options import positive
+from running import records
+from running.options import positive
 
 BATCH = 2
 SEED = 0

@@ -5,7 +5,6 @@ Overparameterization", ICML 2018.
 """
 
 from keras_overparam._version import __version__
-from keras_overparam.advice import probe
 from keras_overparam.callbacks import FactorMonitor
 from keras_overparam.conversion import collapse, overparameterize
 from keras_overparam.end_to_end import (
@@ -35,6 +34,7 @@ from keras_overparam.layers import (
 )
 from keras_overparam.losses import LpLoss
 from keras_overparam.optimizers import EndToEnd
+from keras_overparam.probing import probe
 from keras_overparam.sweep import sweep_linear_networks
 
 __all__ = [

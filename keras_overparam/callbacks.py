@@ -24,8 +24,8 @@ from keras_overparam.diagnostics import (
 )
 from keras_overparam.event_log import EventLog
 from keras_overparam.factorization import chain_product
+from keras_overparam.holding import all_layers
 from keras_overparam.layers.factored_kernel import FactoredKernel
-from keras_overparam.layers.holding import all_layers
 from keras_overparam.optimizers import EndToEnd, matrix_shape
 from keras_overparam.typing import Array, Float64Array
 

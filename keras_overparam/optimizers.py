@@ -18,7 +18,6 @@ from keras_overparam.checks import (
     refusal,
     regular_expression,
 )
-from keras_overparam.compilation import known_values
 from keras_overparam.end_to_end import (
     OVERSAMPLED,
     Preconditioner,
@@ -35,6 +34,7 @@ from keras_overparam.end_to_end import (
     unit_step_norm,
 )
 from keras_overparam.kernels import row_axes
+from keras_overparam.tracing import known_values
 from keras_overparam.typing import Config, Sizes, Tensor
 
 TRACKED_FROM = 64  # columns; smaller kernels are decomposed faster than they are tracked

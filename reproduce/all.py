@@ -1,14 +1,13 @@
 """All experiments on linear networks, their figures and the claims ledger, in one command.
 
     python reproduce/all.py               into runs/
-    python reproduce/all.py --publish     and into assets/ and the README
+    python reproduce/all.py --publish     and into assets/, README and site
 
 About forty minutes on two CPU cores. Ctrl-C or a kill costs little: the same command goes on. The
 MNIST experiments take hours and have their own commands (`mnist_cnn.py`, `mnist_rates.py`,
 `other_networks.py`); the ledger takes their published records.
 """
 
-import argparse
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -17,17 +16,15 @@ import claims
 import consequences
 import end_to_end_rule
 import gas_sensor
-from plumbing.gas_sensor import DATASETS
-from plumbing.options import device, positive
+from datasets.gas_sensor import DATASETS
+from running.options import command_parser, device, positive
 
 PASSED_ON = ("dataset", "data_dir", "archives", "device")
 
 
 def parse(arguments=None):
     """Options of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     kinds = {"dataset": {"choices": DATASETS}, "device": {"type": device}}
     for name in PASSED_ON:
         option = f"--{name.replace('_', '-')}"

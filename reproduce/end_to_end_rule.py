@@ -13,121 +13,51 @@ gradient descent. All in float64 and full batches. About ten minutes on two CPU 
 for the l4 loss.
 """
 
-import argparse
 import os
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from plumbing import gas_sensor, records, rule_figure, rule_results, rule_runs, rule_verdicts
-from plumbing.jobs import check_publishable, command, prepare, recorded_dataset
-from plumbing.options import Distinct, add_data_options, add_output_options, add_seeds, positive
-
-ASSETS = Path(__file__).resolve().parents[1] / "assets"
-NAME = "end_to_end_rule"
+from datasets.gas_sensor import DATASETS
+from experiments.end_to_end_rule import claims, job
+from experiments.end_to_end_rule.runs import DEFAULTS, Settings
+from presenting.tables import verdict_table
+from publishing import assets
+from running import options as opt
+from running.commands import command
 
 
 def parse(arguments=None):
     """Options of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = opt.command_parser(__doc__)
     experiment = parser.add_argument_group("experiment")
-    problems = list(rule_runs.DEFAULTS)
-    several = {"nargs": "+", "action": Distinct}
-    experiment.add_argument("--problems", choices=problems, default=problems, **several)
-    experiment.add_argument("--depths", type=positive(int), default=[2, 3], **several)
-    add_seeds(experiment, [0, 1, 2, 3, 4])
-    experiment.add_argument("--iterations", type=positive(int), help="(by problem)")
-    experiment.add_argument(
-        "--start-norm",
-        type=positive(float),
-        default=rule_runs.START_NORM,
-        help="of the end-to-end kernel (%(default)s)",
-    )
-    add_data_options(parser, gas_sensor.DATASETS, "gas sensor archive")
-    machine = add_output_options(parser, output=f"runs/{NAME}")
-    machine.add_argument("--plot-only", action="store_true", help="redraw from the records")
-    machine.add_argument("--redraw", action="store_true", help="redraw what is in assets/")
-    machine.add_argument("--publish", action="store_true", help="put the results into assets/ too")
+    opt.add_several(experiment, "problems", choices=list(DEFAULTS))
+    opt.add_several(experiment, "depths", default=[2, 3], type=opt.positive(int))
+    opt.add_seeds(experiment, [0, 1, 2, 3, 4])
+    opt.add_fields(experiment, Settings, "iterations", default=None, help="(by problem)")
+    opt.add_fields(experiment, Settings, "start_norm")
+    opt.add_data_options(parser, DATASETS, "gas sensor archive")
+    machine = opt.add_output_options(parser, output="runs/end_to_end_rule")
+    opt.add_flags(machine, "plot_only", "redraw", "publish")
     options = parser.parse_args(arguments)
     if min(options.depths) < 2:
         parser.error("--depths must be at least 2; depth 1 is always there, as a control")
     return options
 
 
-def settings_of(options, dataset):
-    """The runs that the options ask for."""
-    return rule_runs.settings_of(
-        dataset,
-        options.problems,
-        options.depths,
-        options.seeds,
-        options.iterations,
-        options.start_norm,
-    )
-
-
-def run_all(options):
-    """Do what is not recorded yet; the results."""
-    output, data = prepare(options, gas_sensor.load_ethanol)
-    found = []
-    for settings in settings_of(options, data.name):
-        record = rule_runs.run(settings, data, output / settings.run_name, options.again)
-        found.append(rule_results.load(record.path))
-        largest = found[-1].largest_difference().max()
-        print(f"{settings.run_name}: difference {largest:.3g}, {found[-1].outcome['status']}")
-    return found
-
-
-def recorded(options):
-    """Results of these options that are on record, for --plot-only."""
-
-    def folders(name):
-        return [Path(options.output) / s.run_name for s in settings_of(options, name)]
-
-    name = recorded_dataset(options, ("gas_sensor", "diabetes"), folders)
-    return [rule_results.load(folder) for folder in folders(name)]
-
-
-def summary_text(results):
-    """The summary of results as JSON text."""
-    return records.to_indented_json(rule_verdicts.summary(results))
-
-
-def report(results, folder):
-    """Draw the figure and write the summary with the verdicts."""
-    rule_figure.draw(results, folder / f"{NAME}.png", rule_results.notice(results))
-    text = summary_text(results)
-    records.write_atomically(folder / f"{NAME}.json", lambda path: path.write_text(text, "utf-8"))
-
-
-def publish(results):
-    """Copy the records into assets/, and draw figure and summary from there."""
-    check_publishable(rule_results.notice(results))
-    folder = records.make_folder(ASSETS / NAME)
-    paths = [folder / f"{result.settings.run_name}.jsonl.gz" for result in results]
-    for result, path in zip(results, paths, strict=True):
-        records.publish(result.path, path)
-    for path in set(folder.glob("*.jsonl.gz")) - set(paths):
-        path.unlink()
-    report(rule_results.load_all(folder), ASSETS)
-
-
 def main(arguments=None):
     """Run the command line."""
     options = parse(arguments)
-    with command(f"{NAME}.py", resumes_after="run"):
+    with command("end_to_end_rule.py", resumes_after="run"):
         if options.redraw:
-            return report(rule_results.load_all(ASSETS / NAME), ASSETS)
-        results = recorded(options) if options.plot_only else run_all(options)
-        report(results, Path(options.output))
-        summary = rule_verdicts.summary(results)
-        print("\n" + rule_verdicts.table(summary["summaries"]))
-        print("\n" + rule_verdicts.verdict_table(summary["verdicts"]))
+            return assets.redraw("end_to_end_rule")
+        found = job.recorded(options) if options.plot_only else job.run_all(options)
+        summary = job.report(found, Path(options.output))
+        print("\n" + claims.table(summary["summaries"]))
+        print("\n" + verdict_table(summary["verdicts"]))
         if options.publish:
-            publish(results)
-        print(f"\nFigure: {Path(options.output) / NAME}.png")
+            assets.publish_runs("end_to_end_rule", [result.path for result in found])
+        print(f"\nFigure: {Path(options.output) / 'end_to_end_rule.png'}")
 
 
 if __name__ == "__main__":

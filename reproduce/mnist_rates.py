@@ -9,77 +9,46 @@ at the best rate. Runs go where those of `mnist_cnn.py` do, and what is recorded
 repeated. Three epochs take about forty minutes on two CPU cores.
 """
 
-import argparse
-import dataclasses
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from plumbing import figures, results, tutorial_cnn
-from plumbing.jobs import command, common_settings, prepare, run
-from plumbing.options import Distinct, add_data_options, add_machine_options, add_run_options
-from plumbing.tuning import tune
+from datasets.images import DATASETS, load_images
+from experiments.mnist import claims, figures, job, results
+from experiments.mnist.tuning import tuned
+from experiments.mnist.tutorial_cnn import Settings
+from running import options as opt
+from running.commands import command, prepare
 
 MODELS = {
     "original": {"depth": 1},
     "product": {"depth": 2, "regularize": "product"},
     "factors": {"depth": 2, "regularize": "factors"},
 }
-TUTORIALS = 0.01
 
 
 def parse(arguments=None):
     """Options of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = opt.command_parser(__doc__)
     experiment = parser.add_argument_group("experiment")
-    experiment.add_argument(
-        "--models",
-        choices=MODELS,
-        nargs="+",
-        action=Distinct,
-        default=list(MODELS),
-        help="original: the tutorial's; product, factors: two matrices, what the L2 term acts on",
-    )
-    add_run_options(experiment)
-    add_data_options(parser)
-    add_machine_options(parser, output="runs/mnist_cnn")
+    what = "original: the tutorial's; product, factors: two matrices, what the L2 term acts on"
+    opt.add_several(experiment, "models", choices=list(MODELS), help=what)
+    job.add_options(parser, experiment, Settings, DATASETS, "runs/mnist_cnn")
     return parser.parse_args(arguments)
-
-
-def tuned(settings, seeds, run_one):
-    """All runs of one network: the grid at the first seed, the best rate at the others."""
-    runs = []
-
-    def result(rate, seed):
-        runs.append(run_one(dataclasses.replace(settings, learning_rate=rate, seed=seed)))
-        return runs[-1]
-
-    best = results.best_rate(
-        tune(lambda rate: result(rate, seeds[0]).final("objective"), TUTORIALS)
-    )
-    for seed in seeds[1:]:
-        result(best, seed)
-    return runs
 
 
 def main(arguments=None):
     """Run the command line."""
     options = parse(arguments)
     with command("mnist_rates.py"):
-        output, data = prepare(options)
-        common = common_settings(options, data)
+        output, data = prepare(options, load_images)
+        run = job.runner(options, data, output)
         groups = [
-            tuned(
-                tutorial_cnn.Settings(**MODELS[name], **common),
-                options.seeds,
-                lambda settings: run(settings, data, output, options.again),
-            )
-            for name in options.models
+            tuned(opt.settings_from(Settings, options, dataset=data.name, **model), options, run)
+            for model in map(MODELS.get, options.models)
         ]
         figures.draw_rates(groups, output / "rates.png", data.notice)
-        print("\n" + results.table(results.summarize_tuned(groups)))
+        print("\n" + claims.table(results.summarize_tuned(groups)))
         print(f"\nFigure: {output / 'rates.png'}")
 
 

@@ -9,83 +9,47 @@ until the best of both are inside their grids; then come the other seeds. What i
 repeated: the same command goes on. Three seeds take two to three hours on two CPU cores.
 """
 
-import argparse
-import dataclasses
 import os
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from plumbing import datasets, network_figures, network_results, networks, records
-from plumbing.jobs import command, common_settings, prepare, run
-from plumbing.options import Distinct, add_data_options, add_machine_options, add_run_options
-from plumbing.tuning import tune_with_scale
-
-ASSETS = Path(__file__).resolve().parents[1] / "assets" / "other_networks"
+from datasets.images import IMAGES, load_images
+from experiments.mnist import job, other_figures, other_results
+from experiments.mnist.other_networks import MODEL_NAMES, NETWORKS, Settings
+from experiments.mnist.tuning import tuned_with_scale
+from publishing import assets
+from running import options as opt
+from running.commands import command, prepare
 
 
 def parse(arguments=None):
     """Options of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = opt.command_parser(__doc__)
     experiment = parser.add_argument_group("experiment")
-    for name, choices in (("networks", networks.NETWORKS), ("factored", networks.MODEL_NAMES)):
-        experiment.add_argument(
-            f"--{name}", choices=choices, nargs="+", action=Distinct, default=list(choices)
-        )
-    add_run_options(experiment, epochs=2)
-    add_data_options(parser, datasets.IMAGES)
-    add_machine_options(parser, output="runs/other_networks", jit="off")
-    parser.add_argument("--publish", action="store_true", help="put the records into assets/ too")
+    opt.add_several(experiment, "networks", choices=list(NETWORKS))
+    opt.add_several(experiment, "factored", choices=list(MODEL_NAMES))
+    job.add_options(parser, experiment, Settings, IMAGES, "runs/other_networks")
+    opt.add_flags(parser, "publish")
     return parser.parse_args(arguments)
-
-
-def tuned(settings, seeds, run_one):
-    """All runs of one model: tuning at the first seed, the best rate and scale at the others."""
-    runs = {}
-
-    def result(rate, scale, seed):
-        changes = {"learning_rate": rate, "start_scale": scale, "seed": seed}
-        key = tuple(changes.values())
-        if key not in runs:
-            runs[key] = run_one(dataclasses.replace(settings, **changes))
-        return runs[key]
-
-    rate, scale = tune_with_scale(
-        lambda rate, scale: result(rate, scale, seeds[0]).final("objective"),
-        settings.learning_rate,
-    )
-    for seed in seeds[1:]:
-        result(rate, scale, seed)
-    return list(runs.values())
 
 
 def main(arguments=None):
     """Run the command line."""
     options = parse(arguments)
     with command("other_networks.py"):
-        output, data = prepare(options)
-        common = common_settings(options, data)
-        found = []
+        output, data = prepare(options, load_images)
+        run, found = job.runner(options, data, output), []
         for network in options.networks:
             for factored in options.factored:
-                settings = networks.Settings(network=network, factored=factored, **common)
-                found += tuned(
-                    settings,
-                    options.seeds,
-                    lambda settings: run(settings, data, output, options.again),
-                )
+                which = {"network": network, "factored": factored, "dataset": data.name}
+                settings = opt.settings_from(Settings, options, **which)
+                found += tuned_with_scale(settings, options, run)
         if options.publish:
-            if data.name != "mnist":
-                raise records.OutputError("--publish wants MNIST; these are other images.")
-            for result in found:
-                name = result.settings.run_name
-                records.publish(output / name / "record.jsonl", ASSETS / f"{name}.jsonl.gz")
-        if set(options.factored) == set(networks.MODEL_NAMES):
-            network_figures.draw_networks(found, output / "networks.png", data.notice)
-            rows = network_results.summary(found)
-            print("\n" + network_results.table(rows))
+            folders = (output / result.settings.run_name for result in found)
+            assets.publish_runs("mnist", [folder / "record.jsonl" for folder in folders])
+        if set(options.factored) == set(MODEL_NAMES):
+            other_figures.draw_networks(found, output / "networks.png", data.notice)
+            print("\n" + other_results.table(other_results.summary(found)))
             print(f"\nFigure: {output / 'networks.png'}")
 
 

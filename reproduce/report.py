@@ -1,10 +1,11 @@
-"""Everything that was published on one page: claims, figures, tables, and how each was made.
+"""All results on one page: the site's pages of results, made from the records in assets/.
 
     python reproduce/report.py                         write runs/report.html
     python reproduce/report.py --output report.html    elsewhere
 
 The page needs nothing but itself: no network, no other files, no JavaScript. A few seconds; nothing
-is trained, and the same records give the same page.
+is trained, and the same records give the same page. Your own runs are on it once their scripts were
+given `--publish`, or publish.py took them over.
 """
 
 import argparse
@@ -13,10 +14,8 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import publish
-from plumbing import records, report
-
-ASSETS = publish.ROOT / "assets"
+from publishing import assets, pages
+from running import records
 
 
 def html():
@@ -25,14 +24,14 @@ def html():
     Raises:
         ValueError: if something there is damaged, or is not what the records say.
     """
-    texts, parts, *_ = publish.rendered()
+    texts, parts = assets.rendered()
     for path, text in texts.items():
-        if path.read_text(encoding="utf-8") != text:
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
             raise ValueError(
-                f"{path} is not what the records in {ASSETS} say: restore what is damaged, or run "
-                "publish.py if it is out of date."
+                f"{path} is not what the records in {assets.ROOT / 'assets'} say: restore what is "
+                "damaged, or run publish.py if it is out of date."
             )
-    return report.page(ASSETS, parts)
+    return pages.one_page(assets.ROOT / "docs" / "results", parts)
 
 
 def parse(arguments=None):
@@ -50,7 +49,7 @@ def parse(arguments=None):
 def main(arguments=None):
     """Run the command line."""
     options = parse(arguments)
-    with publish.command("report.py"):
+    with assets.command("report.py"):
         records.make_folder(options.output.parent)
         text = html()
         records.write_atomically(options.output, lambda path: path.write_bytes(text.encode()))

@@ -101,10 +101,6 @@ def alone(monkeypatch, no_network):
     """No data and no network but what a test gives itself."""
     import requests
 
-    from plumbing import datasets, gas_sensor
-
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
     monkeypatch.delenv("KERAS_OVERPARAM_ARCHIVES", raising=False)
-    for module in (datasets, gas_sensor):
-        monkeypatch.setattr(module, "NEARBY_ARCHIVES", Path("no-such-folder"))
     monkeypatch.setattr(requests, "head", no_network)

@@ -23,7 +23,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "reproduce")]
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("KERAS_OVERPARAM_ARCHIVES", str(ROOT.parent / "shared" / "data"))
 
 # Imported here so that forked processes need not: they must only be imported, nothing computed.
 import sklearn.datasets
@@ -40,7 +39,8 @@ import mnist_rates
 import other_networks
 import probe
 import report
-from plumbing import gas_sensor_builder, records
+from datasets import gas_sensor_builder
+from running import records
 
 PREPARED_BY = {"mnist": "mnist_cnn.py", "gas_sensor": "consequences.py"}
 
@@ -105,7 +105,7 @@ class _Bench(Laboratory):
         self.subject, self.scratch, self.count = subject, scratch, 0
 
 
-ARCHIVES = os.environ["KERAS_OVERPARAM_ARCHIVES"]
+ARCHIVES = os.environ.get("KERAS_OVERPARAM_ARCHIVES", "")
 
 
 def _with_archives(_):

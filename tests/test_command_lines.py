@@ -20,11 +20,12 @@ import other_networks
 import probe
 import publish
 import report
-from plumbing import networks, rule_runs
-from plumbing.gas_sensor import DATASETS, TARGETS
-from plumbing.options import LARGEST_SEED
-from plumbing.probe_problems import PROBLEMS
-from plumbing.sweep_experiments import WHAT, models
+from datasets.gas_sensor import DATASETS, TARGETS
+from experiments.end_to_end_rule import runs as rule_runs
+from experiments.gas_sensor.models import WHAT
+from experiments.mnist import other_networks as networks
+from experiments.probe.problems import PROBLEMS
+from running.options import LARGEST_SEED
 
 WRONG = object()  # in the place of what an option's text means
 
@@ -214,14 +215,13 @@ def runs_of(script, options):
     """Names of the runs that options ask for: folders of their own, each once."""
     settings = []
     if script is mnist_cnn:
-        settings = [s for group in mnist_cnn.settings_of(options, "mnist") for s in group]
+        settings = mnist_cnn.job.settings_of(options, "mnist")
         if options.depth == 1:  # the original twice
             settings = settings[: len(settings) // 2 or None]
     elif script is end_to_end_rule:
-        settings = end_to_end_rule.settings_of(options, "diabetes")
+        settings = end_to_end_rule.job.settings_of(options, "diabetes")
     elif script is gas_sensor:
-        base = gas_sensor.base_settings(options, "diabetes")
-        settings = [s for name in options.experiments for s in models(name, base)]
+        settings = gas_sensor.job.settings_of(options, "diabetes")
     names = {s: s.run_name for s in settings}
     assert len(set(names.values())) == len(names)
     return [re.fullmatch(r"[\w.-]{1,200}", name) for name in names.values()]

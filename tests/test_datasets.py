@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import requests
 
-from plumbing import datasets
-from plumbing.datasets import DataError, load_images
+from datasets import images as datasets
+from datasets.images import DataError, load_images
 
 TRAIN_IMAGES = "train-images-idx3-ubyte.gz"
 TEST_LABELS = "t10k-labels-idx1-ubyte.gz"
@@ -21,8 +21,7 @@ pytestmark = pytest.mark.usefixtures("alone")
 @pytest.fixture(scope="session")
 def archives():
     """The folder of the four MNIST archives, as a user would have it."""
-    nearby = Path(__file__).resolve().parents[2] / "shared" / "data"
-    folder = Path(os.environ.get("KERAS_OVERPARAM_ARCHIVES") or nearby)
+    folder = Path(os.environ.get("KERAS_OVERPARAM_ARCHIVES", ""))
     if not (folder / TRAIN_IMAGES).exists():
         pytest.skip("no MNIST archives: name their folder in KERAS_OVERPARAM_ARCHIVES")
     return folder
@@ -119,7 +118,7 @@ def test_prepared_folder_without_its_description_is_an_error(info, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "altered", "missing"])
-@pytest.mark.parametrize("way", ["argument", "environment", "nearby"])
+@pytest.mark.parametrize("way", ["argument", "environment"])
 def test_damaged_archives_are_never_used(damage, way, archives, tmp_path, monkeypatch):
     folder = copy_archives(archives, tmp_path)
     content = (folder / TEST_LABELS).read_bytes()
@@ -127,12 +126,9 @@ def test_damaged_archives_are_never_used(damage, way, archives, tmp_path, monkey
         (folder / TEST_LABELS).write_bytes(content[:-100])
     elif damage == "altered":
         (folder / TEST_LABELS).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    elif way == "nearby":
-        pytest.skip("a folder that nobody named and that lacks an archive is just not used")
     else:
         (folder / TEST_LABELS).unlink()
     monkeypatch.setenv("KERAS_OVERPARAM_ARCHIVES", str(folder) if way == "environment" else "")
-    monkeypatch.setattr(datasets, "NEARBY_ARCHIVES", folder if way == "nearby" else Path("no"))
     received = "no readable file" if damage == "missing" else "[0-9a-f]{32}"
     expected = datasets.ARCHIVE_MD5[TEST_LABELS]
     message = f"{TEST_LABELS} in .* expected MD5 {expected}, received {received}"

@@ -16,6 +16,7 @@ from keras import layers
 
 import gas_sensor
 import mnist_cnn
+from experiments.mnist import tutorial_cnn
 from keras_overparam import (
     EndToEnd,
     FactoredConv2D,
@@ -23,7 +24,6 @@ from keras_overparam import (
     overparameterize,
     sweep_linear_networks,
 )
-from plumbing import tutorial_cnn
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = "import sys, test_determinism; test_determinism.leave_everything(sys.argv[1])"
@@ -31,7 +31,7 @@ SCRIPT = "import sys, test_determinism; test_determinism.leave_everything(sys.ar
 # settings, the losses of every step and the digest of a checkpoint, which holds all weights and the
 # optimizer's state.
 CLOCK = ("time", "seconds", "milliseconds_per_step", "check")
-MODELS = gas_sensor.models
+MODELS = gas_sensor.job.models
 
 
 def leave_everything(folder):
@@ -41,9 +41,9 @@ def leave_everything(folder):
     output = ["--output", str(folder)]
     with (  # few steps, one model, no figures
         mock.patch.object(tutorial_cnn, "epoch_ends", lambda settings, train_size: [4]),
-        mock.patch.object(mnist_cnn, "report"),
-        mock.patch.object(gas_sensor, "models", lambda name, base: MODELS(name, base)[1:2]),
-        mock.patch.object(gas_sensor, "report"),
+        mock.patch.object(mnist_cnn.job, "report"),
+        mock.patch.object(gas_sensor.job, "models", lambda name, base: MODELS(name, base)[1:2]),
+        mock.patch.object(gas_sensor.job, "report"),
     ):
         mnist_cnn.main(["--overparam", "--dataset", "digits", "--epochs", "1", *output])
         gas_sensor.main(["--dataset", "diabetes", "--iterations", "12", *output])

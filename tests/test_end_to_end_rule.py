@@ -6,10 +6,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import criteria
 import end_to_end_rule
+from experiments import starts
+from experiments.end_to_end_rule import claims as rule_verdicts
+from experiments.end_to_end_rule import figures
+from experiments.end_to_end_rule import networks as linear_networks
+from experiments.end_to_end_rule import results as rule_results
+from experiments.end_to_end_rule import runs as rule_runs
+from experiments.end_to_end_rule.runs import Settings
 from keras_overparam import balancedness_gap, chain_product
-from plumbing import criteria, linear_networks, records, rule_results, rule_runs, rule_verdicts
-from plumbing.rule_runs import Settings
+from publishing import assets
+from running import records
 
 SMALL = linear_networks.random_matrix_problem(rows=30, inputs=5, outputs=3)
 QUICK = ["--dataset", "diabetes", "--depths", "3", "--iterations", "20", "--seeds", "0", "1"]
@@ -41,7 +49,7 @@ def test_the_gradient_is_the_derivative_of_the_loss(power):
         losses = tf.reduce_sum(residuals**power, axis=(-2, -1)) / (power * 7)
     np.testing.assert_allclose(problem.loss(kernels), losses, rtol=1e-12)
     expected = tape.gradient(losses, kernels)
-    np.testing.assert_allclose(problem.gradient_function()(kernels), expected, rtol=1e-10)
+    np.testing.assert_allclose(problem.gradient(kernels), expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
@@ -98,7 +106,7 @@ def test_at_depth_one_the_rule_is_gradient_descent():
 def test_a_balanced_start_is_balanced_and_its_kernel_independent_of_depth_and_width():
     kernels, rounding = [], 32 * np.finfo("float64").eps  # of sums of eight products at most
     for depth, width in ((2, 3), (2, 8), (3, 5)):
-        factors = linear_networks.balanced_start((5, 3), depth, width, 0.01, [0, 1])
+        factors = starts.balanced_start((5, 3), depth, width, 0.01, [0, 1])
         assert np.max(balancedness_gap(factors)) < rounding * 0.01 ** (2 / depth)
         kernels.append(chain_product(factors))
     np.testing.assert_allclose(np.linalg.norm(kernels[0], axis=(-2, -1)), 0.01)
@@ -107,7 +115,7 @@ def test_a_balanced_start_is_balanced_and_its_kernel_independent_of_depth_and_wi
 
 @pytest.mark.parametrize(("depth", "width"), [(2, 1), (2, 10), (3, 10)])
 def test_an_independent_start_has_the_norm_asked_for_on_average(depth, width):
-    factors = linear_networks.independent_start((20, 4), depth, width, 0.01, range(4000))
+    factors = starts.independent_start((20, 4), depth, width, 0.01, range(4000))
     squares = np.sum(chain_product(factors) ** 2, axis=(-2, -1))
     error = squares.std() / np.sqrt(len(squares))
     assert abs(squares.mean() - 1e-4) < 4 * error
@@ -238,8 +246,10 @@ def test_only_the_asked_for_runs_are_repeated(output):
     ],
 )
 def test_problems_are_said_in_a_sentence(output, arguments, message):
+    before = sorted((ASSETS / "end_to_end_rule").iterdir())
     with pytest.raises(SystemExit, match=message):
         end_to_end_rule.main([*QUICK, "--output", str(output), *arguments])
+    assert sorted((ASSETS / "end_to_end_rule").iterdir()) == before
 
 
 def test_depth_one_is_not_asked_for(capsys):
@@ -248,12 +258,13 @@ def test_depth_one_is_not_asked_for(capsys):
     assert "--depths must be at least 2" in capsys.readouterr().err
 
 
-PUBLISHED = rule_results.load_all(end_to_end_rule.ASSETS / "end_to_end_rule")
+ASSETS = assets.ROOT / "assets"
+PUBLISHED = rule_results.load_all(ASSETS / "end_to_end_rule")
 
 
 def test_published_records_are_the_default_experiment_on_the_real_data():
     options = end_to_end_rule.parse([])
-    expected = end_to_end_rule.settings_of(options, "gas_sensor")
+    expected = end_to_end_rule.job.settings_of(options, "gas_sensor")
     assert {result.settings for result in PUBLISHED} == set(expected)
     assert len(options.seeds) >= 3
     for result in PUBLISHED:
@@ -263,33 +274,34 @@ def test_published_records_are_the_default_experiment_on_the_real_data():
 
 
 def test_the_published_summary_is_generated_from_the_records():
-    text = end_to_end_rule.summary_text(PUBLISHED)
-    path = end_to_end_rule.ASSETS / "end_to_end_rule.json"
-    assert path.read_text("utf-8") == text
-    for row in json.loads(text)["verdicts"]:
-        assert row["criterion"] in criteria.END_TO_END_RULE.values()
+    (text,) = assets.room("end_to_end_rule").texts().values()
+    assert (ASSETS / "end_to_end_rule.json").read_text("utf-8") == text
+    stated = [criterion.text for criterion in criteria.END_TO_END_RULE.values()]
+    assert [row["criterion"] for row in json.loads(text)["verdicts"]] == stated
 
 
 def test_redrawing_takes_the_published_records(monkeypatch):
-    drawn = []
-    monkeypatch.setattr(end_to_end_rule, "report", lambda *arguments: drawn.append(arguments))
+    drawn, written = [], []
+    monkeypatch.setattr(figures, "draw", lambda *arguments: drawn.append(arguments))
+    monkeypatch.setattr(assets, "write", lambda texts: written.extend(texts))
     end_to_end_rule.main(["--redraw"])
-    ((results, folder),) = drawn
+    ((results, path),) = drawn
     assert len(results) == len(PUBLISHED)
-    assert folder == end_to_end_rule.ASSETS
+    assert path == ASSETS / "end_to_end_rule.png"
+    assert written == [ASSETS / "end_to_end_rule.json"]
 
 
 def test_publishing_again_changes_nothing(tmp_path, monkeypatch):
     for result in PUBLISHED:
         folder = records.make_folder(tmp_path / "runs" / result.settings.run_name)
         records.Record(folder).keep(records.Record.at(result.path).lines())
-    published = end_to_end_rule.ASSETS
-    monkeypatch.setattr(end_to_end_rule, "ASSETS", tmp_path)
+    monkeypatch.setattr(assets, "ROOT", tmp_path)
+    folder = tmp_path / "assets"
     end_to_end_rule.main(["--output", str(tmp_path / "runs"), "--plot-only", "--publish"])
-    made = rule_results.load_all(tmp_path / "end_to_end_rule")
+    made = rule_results.load_all(folder / "end_to_end_rule")
     assert [result.path.name for result in made] == [result.path.name for result in PUBLISHED]
     for one, other in zip(made, PUBLISHED, strict=True):
         assert records.Record.at(one.path).lines() == records.Record.at(other.path).lines()
     name = "end_to_end_rule.json"
-    assert (tmp_path / name).read_text("utf-8") == (published / name).read_text("utf-8")
-    assert (tmp_path / "end_to_end_rule.png").stat().st_size > 50_000
+    assert (folder / name).read_text("utf-8") == (ASSETS / name).read_text("utf-8")
+    assert (folder / "end_to_end_rule.png").stat().st_size > 50_000

@@ -8,10 +8,15 @@ import pytest
 from PIL import Image
 
 import explain
-from plumbing import figures, palette, vector_field, vector_field_figure
-from plumbing.sweep_figures import DASHES
-from plumbing.vector_field import Problem, Settings
+from experiments.gas_sensor.figures import DASHES
+from experiments.mnist import figures
+from experiments.vector_field import field as vector_field
+from experiments.vector_field import figures as vector_field_figure
+from experiments.vector_field.field import Problem, Settings
+from presenting import drawing, palette
+from publishing import assets
 
+ASSETS = assets.ROOT / "assets"
 SVG_LIMIT, GIF_LIMIT = 400_000, 1_500_000  # bytes
 SMALL = Settings(problems=3, iterations=40, norms=(0.1, 0.5), decades=(-0.25, 0.75))
 PROBLEMS = vector_field.random_problems(3, 30, seed=0)
@@ -128,7 +133,7 @@ def digests(folder):
 
 
 def test_the_same_numbers_give_the_same_files(shown, tmp_path, monkeypatch):
-    monkeypatch.setattr(figures, "DPI", 40)
+    monkeypatch.setattr(drawing, "DPI", 40)
     found = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -159,10 +164,10 @@ def test_the_command_writes_and_publishes(shown, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(vector_field, "compute", lambda settings: asked.append(settings) or shown)
     for name in ("draw", "animate"):
         monkeypatch.setattr(vector_field_figure, name, lambda _, path: written.append(path))
-    monkeypatch.setattr(explain, "ASSETS", tmp_path)
+    monkeypatch.setattr(assets, "ROOT", tmp_path)
     explain.main(["--problems", "2", "--output", str(tmp_path / "out"), "--publish"])
     assert asked == [Settings(problems=2)]
-    for folder in (tmp_path, tmp_path / "out"):
+    for folder in (tmp_path / "assets", tmp_path / "out"):
         assert {folder / "vector_field.png", folder / "vector_field.gif"} < set(written)
     assert "depth 3, loop: " in capsys.readouterr().out
     assert "goal not reached" in " ".join(explain.report(shown))
@@ -174,12 +179,12 @@ def is_small_svg(path):
 
 
 def test_every_published_figure_is_a_png_and_an_svg():
-    names = {path.stem for path in explain.ASSETS.glob("*.png")}
+    names = {path.stem for path in ASSETS.glob("*.png")}
     assert "vector_field" in names
-    assert names == {path.stem for path in explain.ASSETS.glob("*.svg")}
+    assert names == {path.stem for path in ASSETS.glob("*.svg")}
     for name in names:
-        assert is_small_svg(explain.ASSETS / f"{name}.svg"), name
-    assert (explain.ASSETS / "vector_field.gif").stat().st_size < GIF_LIMIT
+        assert is_small_svg(ASSETS / f"{name}.svg"), name
+    assert (ASSETS / "vector_field.gif").stat().st_size < GIF_LIMIT
 
 
 def test_models_that_share_a_figure_are_told_apart():

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import requests
 
-from plumbing import gas_archive, gas_sensor
-from plumbing.gas_archive import ARCHIVE_NAMES, GASES, check_archive, parse_line, read_archive
-from plumbing.gas_sensor import load_ethanol, standardize
-from plumbing.sources import DataError
+from datasets import gas_archive, gas_sensor
+from datasets.gas_archive import ARCHIVE_NAMES, GASES, check_archive, parse_line, read_archive
+from datasets.gas_sensor import load_ethanol, standardize
+from datasets.sources import DataError
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME, OFFICIAL_NAME, OLD_NAME = ARCHIVE_NAMES
@@ -144,7 +144,7 @@ def test_rows_are_in_the_order_of_the_archive(prepared):
 def test_the_builder_is_a_data_set_of_tfds(prepared):
     import tensorflow_datasets as tfds
 
-    from plumbing.gas_sensor_builder import GasSensor
+    from datasets.gas_sensor_builder import GasSensor
 
     data_dir, _ = prepared
     builder = tfds.builder("gas_sensor", data_dir=data_dir)
@@ -294,11 +294,9 @@ def test_a_damaged_archive_is_never_used(dataset, damage, finding, made, made_ba
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("way", ["environment", "nearby"])
-def test_archives_are_found_without_being_passed(way, tmp_path, monkeypatch):
+def test_archives_are_found_without_being_passed(tmp_path, monkeypatch):
     (tmp_path / OFFICIAL_NAME).write_text("no zip")
-    monkeypatch.setenv("KERAS_OVERPARAM_ARCHIVES", str(tmp_path) if way == "environment" else "")
-    monkeypatch.setattr(gas_sensor, "NEARBY_ARCHIVES", tmp_path if way == "nearby" else Path("no"))
+    monkeypatch.setenv("KERAS_OVERPARAM_ARCHIVES", str(tmp_path))
     with pytest.raises(DataError, match=r"at\+different\+concentrations\.zip cannot be read"):
         load_ethanol(data_dir=tmp_path / "new")
 
@@ -374,7 +372,7 @@ def served(tmp_path, monkeypatch):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        from plumbing import gas_sensor_builder
+        from datasets import gas_sensor_builder
 
         url = f"http://127.0.0.1:{server.server_port}/{OFFICIAL_NAME}"
         for module in (gas_sensor, gas_sensor_builder):
@@ -438,7 +436,7 @@ def test_unknown_arguments_are_errors():
 
 
 def test_importing_does_not_load_tensorflow():
-    code = "import sys; from plumbing import gas_sensor; print('tensorflow' in sys.modules)"
+    code = "import sys; from datasets import gas_sensor; print('tensorflow' in sys.modules)"
     environment = os.environ | {"PYTHONPATH": str(ROOT / "reproduce")}
     run = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True

@@ -12,8 +12,9 @@ import keras
 import pytest
 
 import mnist_cnn
-from plumbing import datasets, jobs, records, results
-from plumbing.tutorial_cnn import Settings
+from experiments.mnist import job, results
+from experiments.mnist.tutorial_cnn import Settings
+from running import records
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ["--dataset", "digits", "--epochs", "1"]
@@ -47,6 +48,7 @@ def test_compare_leaves_everything(compared):
         folder = output / Settings(depth=depth, epochs=1, dataset="digits").run_name
         left = {path.name for path in folder.iterdir()}
         assert left == {
+            ".lock",
             "record.jsonl",
             "model.keras",
             "collapsed.keras",
@@ -99,8 +101,8 @@ def test_plot_only_redraws_without_training(compared, capsys, monkeypatch):
     output, _ = compared
     for figure in output.rglob("*.png"):
         figure.unlink()
-    monkeypatch.setattr(jobs, "train", lambda *_: pytest.fail("trained"))
-    monkeypatch.setattr(datasets, "load_images", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr(job, "train", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(job, "load_images", lambda *_: pytest.fail("loaded"))
     mnist_cnn.main(["--compare", *QUICK, "--plot-only", "--output", str(output)])
     assert len(list(output.rglob("*.png"))) == 3
     assert "overparameterized, L2 on product" in capsys.readouterr().out
@@ -184,7 +186,7 @@ def test_an_interruption_says_how_to_go_on(monkeypatch, tmp_path):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(jobs, "train", interrupted)
+    monkeypatch.setattr(job, "train", interrupted)
     with pytest.raises(SystemExit, match="The same command goes on after the last finished epoch"):
         mnist_cnn.main([*QUICK, "--output", str(tmp_path)])
 

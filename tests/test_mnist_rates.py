@@ -1,6 +1,7 @@
 """Tuning the learning rate: fair, bounded, and best inside the grid."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mnist_rates
-from plumbing import results, tuning
-from plumbing.tutorial_cnn import Settings
+from experiments.mnist import results, tuning
+from experiments.mnist.tutorial_cnn import Settings
 
 
 @given(st.floats(-7, 5), st.floats(0.1, 3))
@@ -49,7 +50,7 @@ def test_each_network_gets_its_grid_at_the_first_seed_and_its_best_rate_at_all()
         curves = {name: objective for name in results.METRICS}
         return results.Result(settings, {}, [], {}, curves)
 
-    group = mnist_rates.tuned(Settings(), [3, 4, 5], fake)
+    group = tuning.tuned(Settings(), SimpleNamespace(seeds=[3, 4, 5]), fake)
     assert ran == [(0.01, 3), (0.02, 3), (0.04, 3), (0.02, 4), (0.02, 5)]
     assert list(results.rate_grid(group)) == [0.01, 0.02, 0.04]
     assert [r.settings.seed for r in results.at_best_rate(group)] == [3, 4, 5]

@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import other_networks
-from plumbing import network_results, networks, results, tuning, tutorial_cnn
-from plumbing.networks import Settings
+from experiments.mnist import other_networks as networks
+from experiments.mnist import other_results as network_results
+from experiments.mnist import results, tuning, tutorial_cnn
+from experiments.mnist.other_networks import Settings
 
 IMAGES = np.random.default_rng(0).integers(0, 256, size=(8, 28, 28, 1), dtype=np.uint8)
 

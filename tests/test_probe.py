@@ -9,8 +9,10 @@ import pytest
 from scipy.stats import beta
 
 import probe as script
-from plumbing import probe_results
-from plumbing.probe_problems import LOSSES, PROBLEMS
+from experiments.probe import results as probe_results
+from experiments.probe import runs
+from experiments.probe.problems import LOSSES, PROBLEMS
+from publishing import assets
 
 EMBEDDED = ("diabetes", "digits", "Linnerud", "iris", "wine", "breast cancer")
 
@@ -72,13 +74,13 @@ def test_problems_of_scikit_learn(name):
 
 
 def test_a_problem_is_probed_run_in_full_and_not_again(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(script, "ASSETS", tmp_path / "assets")
-    monkeypatch.setattr(script, "DIRECTIONS", 1)
-    monkeypatch.setattr(script, "DEPTHS", (2,))
-    monkeypatch.setattr(script, "probe", functools.partial(script.probe, replicates=2))
+    monkeypatch.setattr(assets, "ROOT", tmp_path)
+    monkeypatch.setattr(runs, "DIRECTIONS", 1)
+    monkeypatch.setattr(runs, "DEPTHS", (2,))
+    monkeypatch.setattr(runs, "probe", functools.partial(runs.probe, replicates=2))
     arguments = ["--problems", "Linnerud, l2", "--horizon", "80", "--output", str(tmp_path)]
     script.main([*arguments, "--publish"])
-    (path,) = (tmp_path / "assets").iterdir()
+    (path,) = (tmp_path / "assets" / "probe").iterdir()
     lines = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
     assert [line["kind"] for line in lines] == ["start", "outcome"]
     assert lines[0]["settings"] == {"problem": "Linnerud, l2", "horizon": 80, "iterations": 8}
@@ -87,6 +89,6 @@ def test_a_problem_is_probed_run_in_full_and_not_again(tmp_path, monkeypatch, ca
     table = probe_results.table(probe_results.load_all(path.parent))
     assert table in capsys.readouterr().out
     assert (tmp_path / "probe.png").stat().st_size > 10_000
-    monkeypatch.setattr(script, "probe", None)  # what is on record is not run again
+    monkeypatch.setattr(runs, "probe", None)  # what is on record is not run again
     script.main(arguments)
     assert table in capsys.readouterr().out

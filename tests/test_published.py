@@ -1,28 +1,26 @@
-"""What the README and assets/ say is what the records say."""
+"""What the README, the site and assets/ say is what the records say."""
 
 import json
-import re
 
 import pytest
 
-import publish
-from plumbing import benchmark_tables, network_results, networks, records, results
+import criteria
+from experiments.mnist import other_networks as networks
+from experiments.mnist import other_results as network_results
+from experiments.mnist import results
+from publishing import assets, benchmark_tables, ledger_tables
+from running import records
 
-TEXTS, _, GROUPS, RATE_GROUPS = publish.rendered()
-TEXT, README = TEXTS[publish.SUMMARY], TEXTS[publish.README]
+TEXTS, _ = assets.rendered()
+ASSETS = assets.ROOT / "assets"
+MNIST = assets.room("mnist")
+GROUPS, RATE_GROUPS = MNIST.groups(criteria.EPOCHS), MNIST.groups(criteria.TUNING_EPOCHS)
 RESULTS = [result for group in GROUPS + RATE_GROUPS for result in group]
 
 
-def test_the_readme_is_generated_from_the_records():
-    assert (publish.ROOT / "README.md").read_text(encoding="utf-8") == README
-
-
-def test_the_page_on_compatibility_is_generated_from_the_record():
-    assert publish.COMPATIBILITY.read_text(encoding="utf-8") == TEXTS[publish.COMPATIBILITY]
-
-
-def test_the_summary_is_generated_from_the_records():
-    assert (publish.ROOT / "assets" / "mnist_cnn.json").read_text(encoding="utf-8") == TEXT
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+def test_everything_is_generated_from_the_records(path):
+    assert path.read_text(encoding="utf-8") == TEXTS[path]
 
 
 def test_at_least_three_seeds_of_ten_epochs_on_real_mnist():
@@ -45,7 +43,7 @@ def test_the_best_learning_rates_are_inside_their_grids_and_have_all_seeds():
 
 
 def test_other_networks_are_at_their_best_inside_both_grids_and_have_all_seeds():
-    found = network_results.by_model(publish.published_networks())
+    found = network_results.by_model(MNIST.others.results)
     assert len(found) >= 3
     for models in found.values():
         assert set(models) == set(networks.MODEL_NAMES)
@@ -67,25 +65,24 @@ def test_collapsing_a_trained_network_kept_its_outputs():
             assert outcome["collapsed_largest_difference"] <= 1e-4 * outcome["largest_logit"]
 
 
-def test_every_verdict_has_a_criterion():
-    summary = json.loads(TEXT)
-    others = [
-        (row, publish.criteria.OTHER_NETWORKS) for row in summary["other_networks"]["verdicts"]
-    ]
-    for row, given in [(row, publish.criteria.MNIST_CNN) for row in summary["verdicts"]] + others:
-        assert row["criterion"] in given.values()
-        assert row["verdict"] in ("reproduced", "partly", "not reproduced")
+def test_nothing_else_is_in_the_folder_of_generated_parts():
+    folder = assets.ROOT / "docs" / "generated"
+    assert {path for path in TEXTS if path.parent == folder} == set(folder.iterdir())
 
 
-def test_files_that_the_readme_points_to_exist():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        if not target.startswith("http"):
-            assert (publish.ROOT / target).exists(), target
+def test_the_readmes_claims_are_of_the_ledger():
+    rows = json.loads(TEXTS[ASSETS / "claims.json"])
+    lines = ledger_tables.headlines(rows).splitlines()
+    claims = [line.split(" | ")[0].removeprefix("| ") for line in lines[2:-2]]
+    assert claims == list(ledger_tables.HEADLINES) and len(claims) <= 8
+    for claim, line in zip(claims, lines[2:], strict=False):
+        (row,) = [row for row in rows if row["claim"] == claim]
+        assert row["measured"] in line and line.endswith(f"| **{row['verdict']}** |")
 
 
 def test_a_missing_part_is_said():
     with pytest.raises(ValueError, match="must hold the generated part 'x' once, found 0"):
-        publish.fill("nothing", "x", "content")
+        assets.fill("nothing", "x", "content")
 
 
 def test_the_tolerance_for_an_error_is_the_largest_that_keeps_it_throughout():

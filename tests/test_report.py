@@ -1,31 +1,24 @@
-"""The report shows what is in assets/, and is a sound page that needs nothing but itself."""
+"""The report has the site's pages of results, is sound, and needs nothing but itself."""
 
 import base64
-import dataclasses
-import importlib
-import io
 import itertools
 import json
 import re
-import shlex
 import shutil
 import subprocess
 from collections import Counter
 
 import html5lib
-import matplotlib.image
 import pytest
 
-import publish
 import report as script
-from plumbing import report, report_runs
-from plumbing.markdown_tables import blocks
+from publishing import assets, pages, provenance
 
-ASSETS = script.ASSETS
-PARTS = publish.parts(json.loads((ASSETS / "mnist_cnn.json").read_text(encoding="utf-8")))
-TEXT = report.page(ASSETS, PARTS)
+ASSETS, RESULTS = assets.ROOT / "assets", assets.ROOT / "docs" / "results"
+PARTS = assets.rendered()[1]
+TEXT = pages.one_page(RESULTS, PARTS)
 PAGE = html5lib.parse(TEXT, treebuilder="etree", namespaceHTMLElements=False)
-LEDGER = json.loads((ASSETS / "claims.json").read_text(encoding="utf-8"))
+PATHS = [RESULTS / pages.FIRST, *pages.listed(RESULTS / pages.FIRST)]
 NU = shutil.which("vnu")
 
 
@@ -33,23 +26,31 @@ def words(element):
     return " ".join("".join(element.itertext()).split())
 
 
-def with_class(name, below=PAGE):
-    return [e for e in below.iter() if name in e.get("class", "").split()]
+def test_every_page_of_results_is_there():
+    titles = [words(title) for title in PAGE.iter("h2")]
+    for path in PATHS[1:]:
+        title = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+        assert title in titles
+        links = [a.text for a in PAGE.iter("a") if a.get("href") == f"#{path.stem}"]
+        assert title in links
+    assert sorted(p.stem for p in RESULTS.glob("*.md")) == sorted(
+        p.stem for p in PATHS if p.parent == RESULTS
+    )
 
 
-def test_every_row_of_the_ledger_is_there_with_its_verdict():
-    (table,) = with_class("ledger")
-    shown = [[words(cell) for cell in row] for row in table.find("tbody")]
-    assert len(shown) == len(LEDGER)
-    for cells, row in zip(shown, LEDGER, strict=True):
-        measured = f"{row['measured']} {row['why']}".strip()
-        assert cells == [row["claim"], row["verdict"], measured, row["criterion"]]
-
-
-def test_verdicts_are_counted_at_the_top():
-    counts = Counter(row["verdict"] for row in LEDGER)
-    (shown,) = with_class("counts")
-    assert [words(item) for item in shown] == [f"{counts[v]} {v}" for v in report.VERDICTS]
+def test_every_claim_is_there_with_its_verdict_and_criterion():
+    (section,) = [s for s in PAGE.iter("section") if s.get("aria-labelledby") == "ledger"]
+    text = [words(child) for child in section if child.tag in ("h3", "p")]
+    rows = json.loads((ASSETS / "claims.json").read_text(encoding="utf-8"))
+    assert sum(child.tag == "h3" for child in section) == len(rows)
+    counts = Counter(row["verdict"] for row in rows)
+    assert f"Of {len(rows)} claims: {counts['reproduced']} reproduced, " in " ".join(text)
+    for row in rows:
+        (place,) = [i for i, line in enumerate(text) if line.lower() == row["claim"].lower()]
+        verdict, _, measured = text[place + 1].partition(". ")
+        assert verdict.lower() == row["verdict"]
+        assert measured[1:] == f"{row['measured'][1:]}. {row['why']}".strip()
+        assert text[place + 2] == f"Criterion. {row['criterion']}"
 
 
 def test_every_figure_is_there_as_it_is_in_assets():
@@ -61,53 +62,37 @@ def test_every_figure_is_there_as_it_is_in_assets():
         kind, _, content = image.get("src").partition(",")
         assert kind == "data:image/png;base64"
         assert base64.b64decode(content) == path.read_bytes()
-        height, width, _ = matplotlib.image.imread(
-            io.BytesIO(base64.b64decode(content)), "png"
-        ).shape
-        assert (image.get("width"), image.get("height")) == (str(width), str(height))
-
-
-def test_every_figure_has_a_caption_a_text_and_a_command():
-    for figure in PAGE.iter("figure"):
-        (image,), (caption,) = figure.iter("img"), figure.iter("figcaption")
         assert len(image.get("alt")) > 40
-        assert len(words(caption)) > 80
-        assert "python reproduce/" in words(caption)
+        (caption,) = figures[f"figure-{path.stem}"].iter("figcaption")
+        assert len(words(caption)) > 40
 
 
 def test_every_generated_table_is_there_cell_by_cell():
-    shown = [words(cell) for name in ("td", "th") for cell in PAGE.iter(name)]
+    shown = {words(cell) for name in ("td", "th") for cell in PAGE.iter(name)}
     for part in PARTS.values():
         for line in part.splitlines():
             if line.startswith("| "):
-                cells = [re.sub(r"[*`]", "", cell).strip() for cell in line.strip("|").split("|")]
-                if "Claim" not in cells and cells[-1] not in report.VERDICTS:  # the ledger's
-                    assert set(cells) <= set(shown)
+                cells = re.split(r"(?<!\\)\|", line.strip("|"))
+                plain = [re.sub(r"[*`\\]", "", c).replace("&lt;", "<").split() for c in cells]
+                assert {" ".join(cell) for cell in plain} <= shown
 
 
-def test_every_experiment_says_how_it_was_run():
-    for key, experiment in report.EXPERIMENTS.items():
-        (section,) = [s for s in PAGE.iter("section") if s.get("aria-labelledby") == key]
-        text = words(section)
-        for run in report_runs.runs_of(experiment, ASSETS):
-            assert run.facts["versions"]["tensorflow"] in text
-            assert run.facts.get("device", report_runs.UNKNOWN) in text
-            assert all(str(report_runs.text(value)) in text for value in run.settings.values())
+def test_every_record_says_how_it_was_made():
+    made = provenance.parts(ASSETS)
+    folders = {p.parent.name for p in ASSETS.glob("*/*.jsonl.gz")}
+    singles = {p.name.partition(".")[0] for p in ASSETS.glob("*.jsonl.gz")}
+    assert made.keys() == {f"runs_{name}" for name in folders | singles | {"benchmarks"}}
+    for name in folders:
+        assert f"| Records | {len(list((ASSETS / name).iterdir()))} in " in made[f"runs_{name}"]
+        assert "TensorFlow" in made[f"runs_{name}"] and "| Recorded | 20" in made[f"runs_{name}"]
+    for path in ASSETS.glob("benchmark_*.json"):
+        assert f"| `{path.stem.removeprefix('benchmark_')}.py` |" in made["runs_benchmarks"]
 
 
-def test_commands_name_scripts_and_options_that_exist(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs" / "mnist_cnn").mkdir(parents=True)
-    commands = {words(code) for pre in PAGE.iter("pre") for code in pre}
-    assert commands
-    for command in commands:
-        python, path, *arguments = shlex.split(command)
-        assert python == "python" and (publish.ROOT / path).is_file(), command
-        source = (publish.ROOT / path).read_text(encoding="utf-8")
-        if "def parse(arguments=None)" in source:
-            importlib.import_module(path.split("/")[1].removesuffix(".py")).parse(arguments)
-        else:
-            assert all(a in source for a in arguments if a.startswith("--")), command
+def test_a_record_that_says_nothing_is_an_error(tmp_path):
+    (tmp_path / "empty.jsonl.gz").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"empty.jsonl.gz is no record; publish its run again"):
+        provenance.parts(tmp_path)
 
 
 def test_the_page_loads_nothing():
@@ -115,7 +100,8 @@ def test_the_page_loads_nothing():
     for element in PAGE.iter():
         assert not {"srcset", "poster", "data", "background"} & set(element.keys())
         assert element.get("src", "data:").startswith("data:")
-        assert element.get("href", "#").startswith("data:" if element.tag == "link" else "#")
+        target = element.get("href", "#")
+        assert target.startswith("data:" if element.tag == "link" else ("#", "https:"))
     (style,) = PAGE.iter("style")
     assert not re.search(r"url\(|@import|image-set", style.text)
 
@@ -139,17 +125,21 @@ def test_headings_landmarks_and_targets():
     assert all(len(list(PAGE.iter(name))) == 1 for name in ("header", "nav", "main", "footer"))
     ids = Counter(e.get("id") for e in PAGE.iter() if e.get("id"))
     assert set(ids.values()) == {1}
-    assert {a.get("href")[1:] for a in PAGE.iter("a")} <= ids.keys()
-    assert set(report.EXPERIMENTS) <= {a.get("href")[1:] for a in PAGE.iter("a")}
+    targets = {a.get("href") for a in PAGE.iter("a")} - {None}
+    assert {target[1:] for target in targets if target.startswith("#")} <= ids.keys()
+
+
+def test_links_between_pages_lead_to_their_sections():
+    targets = {a.get("href") for a in PAGE.iter("a")}
+    assert {"#ledger", "#benchmarks-the-main-job", "#index"} - targets == {"#index"}
 
 
 def test_table_headers_have_a_scope_and_tables_scroll_by_themselves():
     parents = {child: parent for parent in PAGE.iter() for child in parent}
     for table in PAGE.iter("table"):
-        assert words(table.find("caption"))
         assert "scroll" in parents[table].get("class")
-        assert {th.get("scope") for th in table.find("thead").iter("th")} == {"col"}
-        assert {th.get("scope") for th in table.find("tbody").iter("th")} == {"row"}
+        assert {th.get("scope") for th in table.find("thead").iter("th")} <= {"col"}
+    assert any(e.tag == "details" for e in PAGE.iter())
 
 
 def luminance(colour):
@@ -163,78 +153,48 @@ def test_text_has_enough_contrast(scheme):
     (style,) = PAGE.iter("style")
     blocks = re.findall(r":root \{([^}]*--page[^}]*)\}", style.text)
     colours = dict(re.findall(r"--([\w-]+): (#\w{6});", blocks[scheme]))
-    pairs = [(text, below) for text in ("text", "quiet", "link") for below in ("page", "panel")]
-    pairs += [(f"{verdict}-text", verdict) for verdict in report.VERDICTS.values()]
-    for pair in pairs:
-        low, high = sorted(luminance(colours[name]) for name in pair)
-        assert (high + 0.05) / (low + 0.05) >= 4.5, pair
+    for text, below in itertools.product(("text", "quiet", "link"), ("page", "panel")):
+        low, high = sorted(luminance(colours[name]) for name in (text, below))
+        assert (high + 0.05) / (low + 0.05) >= 4.5, (text, below)
 
 
-def test_what_has_no_entry_is_an_error(monkeypatch):
-    def without(entries, name):
-        return {key: entry for key, entry in entries.items() if key != name}
-
-    with pytest.raises(ValueError, match="the generated table new has no entry in TABLES"):
-        report.page(ASSETS, PARTS | {"new": ""})
-    with pytest.raises(ValueError, match="sweep has 0 tables, but 1 titles in TABLES"):
-        report.page(ASSETS, PARTS | {"sweep": "text"})
-    with monkeypatch.context() as patch, pytest.raises(ValueError, match="mnist_cnn has no entry"):
-        patch.setattr(report, "FIGURES", without(report.FIGURES, "mnist_cnn"))
-        report.page(ASSETS, PARTS)
-    with monkeypatch.context() as patch, pytest.raises(ValueError, match="of no experiment in"):
-        moved = dataclasses.replace(report.FIGURES["vector_field"], experiment="mnist_cnn")
-        patch.setitem(report.FIGURES, "vector_field", moved)
-        patch.setattr(report, "EXPERIMENTS", without(report.EXPERIMENTS, "consequences"))
-        report.page(ASSETS, PARTS)
-
-
-def test_an_entry_of_an_unknown_experiment_is_an_error(monkeypatch):
-    lost = dataclasses.replace(report.FIGURES["mnist_cnn"], experiment="mnist")
-    monkeypatch.setitem(report.FIGURES, "mnist_cnn", lost)
-    with pytest.raises(ValueError, match="the figure mnist_cnn names an experiment that is not"):
-        report.load_figures(ASSETS)
-
-
-def test_damaged_files_are_errors(tmp_path):
-    (tmp_path / "claims.json").write_text('[{"verdict": "perhaps"}]')
-    with pytest.raises(ValueError, match="unknown verdict: 'perhaps'"):
-        report.load_ledger(tmp_path / "claims.json")
-    (tmp_path / "mnist_cnn.png").write_text("no image")
-    with pytest.raises(ValueError, match=r"mnist_cnn.png is not a PNG file; draw it again"):
-        report.load_png(tmp_path / "mnist_cnn.png")
-    with pytest.raises(ValueError, match="lacks the figure"):
-        report.load_figures(tmp_path)
-    with pytest.raises(ValueError, match='holds no records for "The MNIST'):
-        report_runs.runs_of(report.EXPERIMENTS["mnist_cnn"], tmp_path)
-    (tmp_path / "empty.jsonl.gz").write_bytes((ASSETS / "consequences.jsonl.gz").read_bytes()[:0])
-    with pytest.raises(ValueError, match=r"empty.jsonl.gz is no record; publish its run again"):
-        report_runs.load(tmp_path / "empty.jsonl.gz")
-
-
-def test_markdown_becomes_escaped_data():
-    markdown = "| a | |\n|---|---|\n| `f<g>` | 1.5 ± 0.2 |\n| *x* | 3 (2–4) |\n\nRead & see"
-    table, text = blocks(markdown)
-    assert table.head == ["a", ""]
-    assert table.rows == [["<code>f&lt;g&gt;</code>", "1.5 ± 0.2"], ["<em>x</em>", "3 (2–4)"]]
-    assert table.numeric == [False, True]
-    assert text.html == "<p>Read &amp; see</p>\n"
-
-
-def test_values_and_texts_are_escaped():
-    row = dict.fromkeys(("claim", "criterion", "measured", "why"), "<script>") | {
-        "verdict": "partly"
-    }
-    text = report.template().render(
-        ledger=[row], verdicts=report.VERDICTS, counts={}, sections=[], folded=1
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of two pages with a figure, a generated part and links."""
+    (tmp_path / "index.md").write_text("# All & <b>more</b>\n\n```{toctree}\n\none\n```\n")
+    (tmp_path / "one.md").write_text(
+        "# One\n\n[up](index.md) [here](#a-b) [away](../x.py) <i>\n\n## A, b\n\n"
+        "```{include} ../generated/part.md\n```\n\n"
+        '```{figure} dot.png\n:alt: "a <dot>"\n\n*dot*\n```\n'
     )
-    assert "<script>" not in text and text.count("&lt;script&gt;") == 4
+    shutil.copy(ASSETS / "gas_sensor_width.png", tmp_path / "dot.png")
+    return tmp_path
+
+
+def test_markdown_becomes_escaped_sections(folder):
+    text = pages.one_page(folder, {"part": "| a | |\n|---|---|\n| `f<g>` | 1 |"})
+    assert "<h1>All &amp; &lt;b&gt;more&lt;/b&gt;</h1>" in text
+    assert '<h3 id="one-a-b">A, b</h3>' in text
+    assert '<a href="#index">up</a> <a href="#one-a-b">here</a> <a>away</a> &lt;i&gt;' in text
+    assert '<th scope="col">a</th>' in text and "<code>f&lt;g&gt;</code>" in text
+    assert 'alt="a &lt;dot&gt;"' in text and "<figcaption><p><em>dot</em></p>" in text
+
+
+def test_what_is_not_generated_or_damaged_is_named(folder):
+    with pytest.raises(ValueError, match=r"one.md includes .*part.md, but no part 'part' is"):
+        pages.one_page(folder, {})
+    figure = folder / "dot.png"
+    for content in (b"no image", figure.read_bytes()[:-3000]):
+        figure.write_bytes(content)
+        with pytest.raises(ValueError, match=r"dot.png is damaged \(.*\); draw it again"):
+            pages.one_page(folder, {"part": ""})
 
 
 def test_the_command_writes_the_page_and_the_same_each_time(tmp_path, capsys):
     path = tmp_path / "new" / "page.html"
     script.main(["--output", str(path)])
     assert path.read_bytes() == TEXT.encode()
-    assert str(publish.ROOT) not in TEXT
+    assert str(assets.ROOT) not in TEXT
     assert capsys.readouterr().out == f"Report: {path}\n"
     assert [file.name for file in path.parent.iterdir()] == ["page.html"]
 
@@ -243,6 +203,10 @@ def test_the_command_says_what_is_wrong(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(SystemExit, match=r"report.py: error: The output folder .* cannot be"):
         script.main(["--output", str(tmp_path / "file" / "page.html")])
-    monkeypatch.setattr(script, "ASSETS", tmp_path)
-    with pytest.raises(SystemExit, match=r"report.py: error: .*No such file.*claims.json"):
+    monkeypatch.setattr(assets, "ROOT", tmp_path)
+    monkeypatch.setattr(assets, "rendered", lambda: ({}, PARTS))
+    with pytest.raises(SystemExit, match=r"report.py: error: .*No such file.*index.md"):
+        script.main(["--output", str(tmp_path / "page.html")])
+    monkeypatch.setattr(assets, "rendered", lambda: ({tmp_path / "new.md": "x"}, PARTS))
+    with pytest.raises(SystemExit, match=r"new.md is not what the records in .* say: restore"):
         script.main(["--output", str(tmp_path / "page.html")])

@@ -9,8 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plumbing import figures, records, results
-from plumbing.tutorial_cnn import Settings
+import criteria
+from experiments.mnist import claims, figures, results
+from experiments.mnist.tutorial_cnn import Settings
+from running import records
+
+
+def verdict(summary, original):
+    steps = summary["steps_to_originals_objective"]["values"]
+    return criteria.MNIST_CNN["acceleration"].verdict(steps, original)
 
 
 def result_of(values, seed=0, depth=1):
@@ -55,7 +62,7 @@ def test_verdict_follows_the_criterion(factor, expected):
     originals = [result_of(np.exp(-steps / 2000), seed) for seed in (0, 1)]
     faster = [result_of(np.exp(-steps * factor / 2000), seed, 2) for seed in (0, 1)]
     _, summary = results.compare(originals, faster)
-    assert results.verdict(summary, 4000) == expected
+    assert verdict(summary, 4000) == expected
 
 
 def test_summary_and_table():
@@ -64,7 +71,7 @@ def test_summary_and_table():
     assert summary["objective"]["values"] == [1.5, 3.5]
     assert summary["objective"]["mean"] == 2.5
     assert summary["objective"]["standard_deviation"] == pytest.approx(math.sqrt(2))
-    table = results.table([summary])
+    table = claims.table([summary])
     assert "| Objective, last 100 steps | 2.5 ± 1.414 |" in table
     assert "| Parameters | 5 |" in table
 
@@ -73,8 +80,8 @@ def test_a_target_never_reached_is_said_so():
     originals, others = [result_of([1.0] * 200)], [result_of([2.0] * 200, depth=2)]
     summaries = results.compare(originals, others)
     assert summaries[1]["steps_to_originals_objective"]["mean"] is None
-    assert "never (by seed)" in results.table(summaries)
-    assert results.verdict(summaries[1], 200) == "not reproduced"
+    assert "never (by seed)" in claims.table(summaries)
+    assert verdict(summaries[1], 200) == "not reproduced"
 
 
 def test_tuned_networks_are_compared_at_their_own_best_rates(tmp_path):
@@ -96,7 +103,7 @@ def test_tuned_networks_are_compared_at_their_own_best_rates(tmp_path):
     assert (original["learning_rate"], overparameterized["learning_rate"]) == (0.02, 0.01)
     assert original["objective"]["values"] == [2.0, 2.0]
     assert overparameterized["steps_to_originals_objective"]["values"] == [100, 100]
-    assert "| Learning rate | 0.02 | 0.01 |" in results.table([original, overparameterized])
+    assert "| Learning rate | 0.02 | 0.01 |" in claims.table([original, overparameterized])
     diverged = [group(1, {0.01: math.nan, 0.02: math.nan})]
     for some in (groups, diverged):
         figures.draw_rates(some, tmp_path / "rates.svg")

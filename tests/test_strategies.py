@@ -17,8 +17,10 @@ import pytest
 from clusters import free_ports, tf_config
 
 import mnist_cnn
-from plumbing import datasets, records, strategies, training
-from plumbing.tutorial_cnn import Settings
+from datasets import images as datasets
+from experiments.mnist import training
+from experiments.mnist.tutorial_cnn import Settings
+from running import records, strategies
 
 ROOT = Path(__file__).resolve().parents[1]
 FEW = 400  # training images: eleven steps in two epochs
@@ -40,7 +42,7 @@ ARGUMENTS = {
 SCRIPT = f"""
 import dataclasses, json, os, sys
 import tensorflow as tf
-from plumbing import datasets
+from datasets import images as datasets
 
 job = json.loads(sys.argv[1])
 if job["devices"] > 1:
@@ -55,7 +57,7 @@ def few(*arguments):
 
 datasets.load_images = few
 import mnist_cnn
-from plumbing import training
+from experiments.mnist import training
 
 recorded = training.StepRecorder.on_train_batch_end
 

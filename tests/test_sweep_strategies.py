@@ -11,8 +11,10 @@ import tensorflow as tf
 from clusters import free_ports, tf_config
 
 import gas_sensor as script
-from keras_overparam import sweep
-from plumbing import gas_sensor, records, strategies, sweep_runs
+from datasets import gas_sensor
+from experiments.gas_sensor import runs as sweep_runs
+from keras_overparam.sweep import engine as sweep
+from running import records, strategies
 
 ROOT = Path(__file__).resolve().parents[1]
 OPTIONS = ["--dataset", "diabetes", "--iterations", "12", "--seeds", "0"]
@@ -21,8 +23,8 @@ SAVES_BEFORE_DEATH = 15  # of a part's 12 or more: in the second part of the gri
 
 def shrink(replace):
     """One model, of whose grid there are two parts; a checkpoint after each recorded iteration."""
-    replace(script, "models", lambda experiment, base: [base])
-    replace(script, "report", lambda *_: None)
+    replace(script.job, "models", lambda experiment, base: [base])
+    replace(script.job, "report", lambda *_: None)
     replace(sweep_runs, "FIRST_RATES", 5)
     replace(sweep_runs, "EXTENSIONS", 1)
     replace(sweep.Clock, "rang", lambda clock: True)
@@ -85,7 +87,7 @@ def ended(processes):
 def trained(output):
     """What a finished sweep has on record, of each part: rates, finite steps, losses."""
     (folder,) = output.iterdir()
-    assert [path.name for path in folder.iterdir()] == ["record.jsonl"]
+    assert {path.name for path in folder.iterdir()} == {records.LOCK, "record.jsonl"}
     record = records.Record(folder)
     assert record.outcome()["status"] == "finished"
     parts = record.of_kind("rates")

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from experiments.mnist import tutorial_cnn
+from experiments.mnist.tutorial_cnn import Settings, build_network
 from keras_overparam import collapse
-from plumbing import tutorial_cnn
-from plumbing.tutorial_cnn import Settings, build_network
 
 IMAGES = np.random.default_rng(0).integers(0, 256, size=(300, 28, 28, 1), dtype=np.uint8)
 LABELS = np.random.default_rng(1).integers(0, 10, size=300).astype(np.int32)

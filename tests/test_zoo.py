@@ -10,7 +10,8 @@ import pytest
 import zoo
 import zoo_models
 
-from plumbing import records, zoo_tables
+from publishing import zoo_tables
+from running import records
 
 APPLICATIONS = [e.name for e in zoo_models.entries().values() if e.library == "Keras"]
 

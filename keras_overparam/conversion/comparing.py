@@ -10,7 +10,7 @@ from keras import ops
 from keras_overparam.conversion.copying import is_graph
 from keras_overparam.conversion.refusals import in_short
 from keras_overparam.conversion.state import values_of
-from keras_overparam.layers.holding import all_layers
+from keras_overparam.holding import all_layers
 from keras_overparam.typing import Array, Layer, Pair, Shape, Tensor
 
 Arguments: TypeAlias = dict[str, Any]  # of a call, by name; "" is the first

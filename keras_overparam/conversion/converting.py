@@ -22,9 +22,9 @@ from keras_overparam.conversion.kernels import (
     with_kernels,
 )
 from keras_overparam.factorization import chain_sizes
+from keras_overparam.holding import all_layers
 from keras_overparam.layers import FactoredKernel, FactoredMultiHeadAttention
 from keras_overparam.layers.factored_kernel import checked_factoring
-from keras_overparam.layers.holding import all_layers
 from keras_overparam.typing import Layer, Pair, Tensor, Width
 
 Choice: TypeAlias = type[Layer] | str | Callable[[Layer], bool]

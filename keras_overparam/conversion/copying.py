@@ -13,7 +13,7 @@ from keras_overparam.conversion.kernels import projections
 from keras_overparam.conversion.paths import counterparts, name_scopes, rename
 from keras_overparam.conversion.refusals import LayerRefusal, in_short, naming, refusal_of
 from keras_overparam.conversion.state import carry_seeds, carry_state, own_variables
-from keras_overparam.layers.holding import all_layers, places_of, replace_held
+from keras_overparam.holding import all_layers, places_of, replace_held
 from keras_overparam.typing import Layer, Pair, Tensor
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_overparam.layers.holding import places_of
+from keras_overparam.holding import places_of
 from keras_overparam.typing import Layer, Pair
 
 

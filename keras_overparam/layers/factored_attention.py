@@ -4,9 +4,9 @@ from typing import Any
 
 import keras
 
+from keras_overparam.holding import replace_held
 from keras_overparam.layers.factored_einsum_dense import FactoredEinsumDense
 from keras_overparam.layers.factored_kernel import DropIn, checked_factoring
-from keras_overparam.layers.holding import replace_held
 from keras_overparam.typing import Config, Factorization, Identifier, Shape, Width
 
 

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_overparam.compilation import known_values
 from keras_overparam.factorization import balanced_split, identity_split
+from keras_overparam.tracing import known_values
 from keras_overparam.typing import Array, Factorization, Sizes, Tensor
 
 Initializer: TypeAlias = Callable[..., Tensor]  # of a shape and a `dtype`, as Keras calls it

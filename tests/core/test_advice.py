@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_overparam import LpLoss, advice, probe
-from keras_overparam.advice import STARTS, SpeedUp, Tuned
+from keras_overparam import LpLoss, probe
+from keras_overparam import probing as advice
+from keras_overparam.probing import STARTS, SpeedUp, Tuned
 
 RANDOM = np.random.default_rng(0)
 FEATURES = RANDOM.normal(size=(120, 6))

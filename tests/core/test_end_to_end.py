@@ -17,8 +17,6 @@ from keras_overparam import (
     step_and_momentum,
 )
 from keras_overparam.end_to_end import (
-    _resolved,
-    _root_nearly_diagonal,
     polar_factors,
     precondition_by_polar,
     precondition_by_root,
@@ -29,6 +27,8 @@ from keras_overparam.end_to_end import (
     tracked_root,
     unit_step_norm,
 )
+from keras_overparam.end_to_end.matrices import resolved
+from keras_overparam.end_to_end.roots import root_nearly_diagonal
 
 DEPTHS = st.integers(1, 8)
 # A fixed choice of shapes: JAX compiles anew for each.
@@ -344,9 +344,7 @@ def near_diagonal(size, coupling, scale, seed):
 def test_the_estimated_error_of_a_root_is_what_it_says_and_what_it_is():
     exact = np.stack([near_diagonal(12, 0.003, scale, seed) for seed, scale in enumerate((0.1, 3))])
     gram = exact @ exact
-    diagonal, coupling, errors = map(
-        numpy, _root_nearly_diagonal(keras.ops.convert_to_tensor(gram))
-    )
+    diagonal, coupling, errors = map(numpy, root_nearly_diagonal(keras.ops.convert_to_tensor(gram)))
     for index in range(2):
         d = np.sqrt(np.diag(gram[index]))
         sums, identity = np.add.outer(d, d), np.eye(12)
@@ -363,14 +361,14 @@ def test_the_estimated_error_of_a_root_is_what_it_says_and_what_it_is():
 
 def test_a_root_of_what_is_far_from_diagonal_has_no_estimate():
     matrix = near_diagonal(12, 0.2, 1, 0)
-    error = _root_nearly_diagonal(keras.ops.convert_to_tensor(matrix @ matrix))[2]
+    error = root_nearly_diagonal(keras.ops.convert_to_tensor(matrix @ matrix))[2]
     assert not np.isfinite(numpy(error)).any()
 
 
 def test_singular_values_below_twice_the_resolution_are_zero():
     eps = np.finfo("float32").eps
     singular = np.array([[[1, 2.5 * eps, 1.5 * eps]], [[1e-9, 1e-15, 0]]], "float32")
-    values, inverses = map(numpy, _resolved(keras.ops.convert_to_tensor(singular)))
+    values, inverses = map(numpy, resolved(keras.ops.convert_to_tensor(singular)))
     np.testing.assert_array_equal(values > 0, [[[1, 1, 0]], [[1, 1, 0]]])
     np.testing.assert_array_equal(values[values > 0], singular[values > 0])
     np.testing.assert_allclose(inverses * singular, values > 0, rtol=1e-6)

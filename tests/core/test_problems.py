@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_overparam.problems import CROSS_ENTROPY, LP, linear_problem
+from keras_overparam.sweep.problems import CROSS_ENTROPY, LP, linear_problem
 
 CASES = [(LP, 2), (LP, 2.5), (LP, 4), (CROSS_ENTROPY, 2)]
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from keras import ops
 
 from keras_overparam import collapse, overparameterize
+from keras_overparam.holding import all_layers
 from keras_overparam.layers import FactoredKernel
-from keras_overparam.layers.holding import all_layers
 
 # Keras warns of layers that drop a mask; and where a layer returns its input, as some augmentations
 # do at inference, it makes another input in its place, and warns of that one's name.

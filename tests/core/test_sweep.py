@@ -6,8 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_overparam import EndToEnd, end_to_end_step, sweep, sweep_linear_networks
+from keras_overparam import EndToEnd, end_to_end_step, sweep_linear_networks
 from keras_overparam.sweep import SweepResult, logarithmic_grid
+from keras_overparam.sweep import engine as sweep
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(20, 4))

@@ -8,7 +8,7 @@ import zipfile
 import h5py
 import numpy as np
 
-from plumbing.records import Record
+from running.records import Record
 
 # Fields of records and summaries that tell when, and how fast, a run went.
 VOLATILE = ("time", "seconds", "milliseconds_per_step")

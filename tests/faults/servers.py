@@ -66,7 +66,7 @@ def download_from(address):
     def change(_):
         from tensorflow_datasets.image_classification import MNIST
 
-        from plumbing import gas_archive, gas_sensor, gas_sensor_builder, sources
+        from datasets import gas_archive, gas_sensor, gas_sensor_builder, sources
 
         sources.SILENT_SECONDS = SILENT_SECONDS
         MNIST.URL = address

@@ -59,15 +59,15 @@ class Subject:
 
 def few_trainings(_):
     """Let a problem be probed and run in full at one depth, from few starts."""
-    import probe
+    from experiments.probe import runs
 
-    probe.DEPTHS, probe.DIRECTIONS = (2,), 1
-    probe.probe = functools.partial(probe.probe, replicates=2)
+    runs.DEPTHS, runs.DIRECTIONS = (2,), 1
+    runs.probe = functools.partial(runs.probe, replicates=2)
 
 
 def few_images(_):
     """Make the digits so few that an epoch has four steps."""
-    from plumbing import datasets
+    from datasets import images as datasets
 
     load = datasets._load_digits
 
@@ -82,38 +82,39 @@ def few_images(_):
 
 def few_extensions(_):
     """Let a grid of learning rates be extended once at most."""
-    from plumbing import sweep_runs
+    from experiments.gas_sensor import runs as sweep_runs
 
     sweep_runs.EXTENSIONS = 1
 
 
 def few_steps(_):
     """Let the memory of gradients be short."""
-    import consequences
+    from experiments.consequences import runs
 
-    consequences.STEPS = 50
+    runs.STEPS = 50
 
 
 def coarse_figures(_):
     """Draw with few pixels and pictures, which is most of what some scripts do."""
-    from plumbing import figures, vector_field_figure
+    from experiments.vector_field import figures as vector_field_figure
+    from presenting import drawing
 
-    figures.DPI = vector_field_figure.FILM_DPI = 20
-    figures.FORMATS = {".png": figures.FORMATS[".png"]}
+    drawing.DPI = vector_field_figure.FILM_DPI = 20
+    drawing.FORMATS = {".png": drawing.FORMATS[".png"]}
     matplotlib.figure.Figure.tight_layout = lambda self, **_: None
     vector_field_figure.animate.__defaults__ = (40,)
 
 
 def short_trajectories(_):
     """Let the figure that explains the rule need little computation."""
-    from plumbing import vector_field
+    from experiments.vector_field import field as vector_field
 
     vector_field.Settings = functools.partial(vector_field.Settings, norms=(0.2,), iterations=120)
 
 
 def often_saved(_):
     """Let checkpoints of sweeps be saved whenever that is considered, not twice a minute."""
-    from keras_overparam.checkpoint import Clock
+    from keras_overparam.sweep.checkpoint import Clock
 
     start = Clock.__init__
     Clock.__init__ = lambda self, seconds: start(self, 0)
@@ -124,7 +125,7 @@ class Engine(Subject):
 
     def call(self, folder, arguments=None, changes=()):
         from keras_overparam import sweep_linear_networks
-        from plumbing import records
+        from running import records
 
         often_saved(folder)
         rng = np.random.default_rng(0)
@@ -155,46 +156,50 @@ def published_copy(folder, source=None):
     """A copy of what publish.py and report.py read and write, as it was when the harness began."""
     source = source or folder.parents[1] / PUBLISHED
     shutil.copytree(source / "assets", folder / "assets", dirs_exist_ok=True)
+    built = shutil.ignore_patterns("_build")
+    shutil.copytree(source / "docs", folder / "docs", dirs_exist_ok=True, ignore=built)
     shutil.copy(source / "README.md", folder)
 
 
 def outdated_copy(folder):
-    """The same with nothing in the README's generated parts."""
+    """The same with nothing in the generated parts of README and site."""
     published_copy(folder)
+    for part in (folder / "docs" / "generated").iterdir():
+        part.write_text("")
     readme = folder / "README.md"
     pattern = r"(<!-- generated: \w+ -->\n).*?(<!-- end -->)"
     readme.write_text(re.sub(pattern, r"\1\2", readme.read_text(), flags=re.DOTALL))
 
 
 def use_copy(folder):
-    """Let them read and write the copy."""
-    import publish
-    import report
+    """Let them read and write the copy, without the films and fields that take long."""
+    from publishing import assets
 
-    publish.ROOT = folder
-    for module in (publish, report):
-        for name, value in list(vars(module).items()):
-            if isinstance(value, Path) and value.is_relative_to(ROOT):
-                setattr(module, name, folder / value.relative_to(ROOT))
+    assets.ROOT = folder
+    short_trajectories(folder)
 
 
 def high_rates(_):
     """Let tuning start at a rate at which networks diverge."""
-    import mnist_rates
+    from experiments.mnist import tuning
 
-    mnist_rates.TUTORIALS = 1e6
+    tuning.TUTORIALS = 1e6
 
 
 def high_rates_of_others(_):
     """Let the other networks start at a rate at which their logits overflow."""
-    from plumbing import networks
+    import other_networks
 
-    networks.Settings = functools.partial(networks.Settings, learning_rate=1e38)
+    tuned = other_networks.tuned_with_scale
+    other_networks.tuned_with_scale = lambda settings, *rest: tuned(
+        dataclasses.replace(settings, learning_rate=1e38), *rest
+    )
 
 
 def load_only(folder):
     """End the process when the data is loaded, and leave word of what was."""
-    from plumbing import datasets, gas_sensor
+    from datasets import gas_sensor
+    from datasets import images as datasets
 
     def ends(load):
         def loads(*arguments):
@@ -213,12 +218,8 @@ def load_only(folder):
 
 def on_its_own(_):
     """No data but what a trial gives."""
-    from plumbing import datasets, gas_sensor
-
     os.environ.pop("KERAS_OVERPARAM_ARCHIVES", None)
     os.environ.pop("TFDS_DATA_DIR", None)
-    for module in (datasets, gas_sensor):
-        module.NEARBY_ARCHIVES = Path("no-such-folder")
 
 
 IMAGES = ("--dataset", "digits", "--seeds", "0", "--jit", "off")

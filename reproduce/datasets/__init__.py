@@ -1,0 +1,1 @@
+"""The data sets, and the ways to them. Knows no experiment."""

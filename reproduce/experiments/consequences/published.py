@@ -1,0 +1,25 @@
+"""What is published of the consequences of the end-to-end rule."""
+
+from experiments.consequences import claims
+from experiments.room import Room
+from running.records import Record
+
+
+class Published(Room):
+    folder = "consequences"
+
+    @property
+    def path(self):
+        """The one record, whose only line is the outcome."""
+        return self.assets / "consequences.jsonl.gz"
+
+    def place(self, path):
+        found = Record.at(path).outcome() or {}
+        its_own = "memory" in found and found["data"]["name"] == "gas_sensor"
+        return self.path if its_own else None
+
+    def claims(self):
+        found = Record.at(self.path).outcome()
+        if found is None:
+            raise ValueError(f"{self.path} holds no finished run; restore it, or publish it again.")
+        return claims.rows(found)

@@ -1,0 +1,1 @@
+"""Deep linear networks beside one layer trained by the end-to-end rule."""

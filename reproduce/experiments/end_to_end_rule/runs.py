@@ -1,0 +1,206 @@
+"""Runs that follow linear networks and the end-to-end rule side by side, and their records."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from experiments.end_to_end_rule.networks import (
+    Problem,
+    random_matrix_problem,
+    relative_difference,
+    trainer,
+)
+from experiments.starts import STARTS
+from keras_overparam import chain_product
+from keras_overparam.factorization import balancedness_gap
+from running import records, runs
+from running.options import option
+
+POINTS = 80  # recorded iterations, logarithmically spaced
+START_NORM = 0.01
+RANDOM_SEED = 0  # of the random matrix problem
+DEFAULTS = {
+    "l2": {"widths": (1, 10, 100), "learning_rate": 1e-3, "iterations": 20_000},
+    "l4": {"widths": (1, 100), "learning_rate": 2e-4, "iterations": 15_000},
+    "matrix": {"widths": (10, 100), "learning_rate": 1e-3, "iterations": 20_000},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Everything that shapes the result of a run.
+
+    `problem` is the regression on the data with l2 or l4 loss, or the random "matrix" regression.
+    A run holds all `widths` and `seeds`; at depth 1 there are no widths. The learning rate is
+    halved `halvings` times, and the iterations doubled as often.
+    """
+
+    problem: str
+    depth: int
+    widths: tuple
+    learning_rate: float
+    iterations: int
+    start: str = "balanced"
+    start_norm: float = option(START_NORM, help="of the end-to-end kernel (%(default)s)")
+    halvings: int = 0
+    seeds: tuple = (0,)
+    dataset: str = "gas_sensor"
+
+    def __post_init__(self):
+        object.__setattr__(self, "widths", (None,) if self.depth == 1 else tuple(self.widths))
+        object.__setattr__(self, "seeds", tuple(self.seeds))
+
+    @property
+    def run_name(self):
+        """A readable folder name that differs whenever the settings do."""
+        digest = records.settings_digest(self)
+        halved = "-halved" * self.halvings
+        return f"{self.dataset}-{self.problem}-depth{self.depth}-{self.start}{halved}-{digest}"
+
+    @property
+    def step_size(self):
+        """The learning rate, halved."""
+        return self.learning_rate / 2**self.halvings
+
+    @property
+    def recorded_iterations(self):
+        """The start, and iterations evenly spaced on a log scale; halved, at the same times."""
+        points = np.unique(np.rint(np.geomspace(1, self.iterations, POINTS)).astype(int))
+        return [0, *(points * 2**self.halvings).tolist()]
+
+
+def settings_of(dataset, problems, depths, seeds, iterations=None, start_norm=START_NORM):
+    """The runs of an experiment.
+
+    Args:
+        dataset: name of the regression data.
+        problems: names of problems, keys of `DEFAULTS`.
+        depths: of the networks; depth 1 comes on top, as a control.
+        seeds: of the starts.
+        iterations: None for each problem's own.
+        start_norm: Frobenius norm of the end-to-end kernels at the start.
+
+    Returns:
+        List of `Settings`; a balanced start comes at the problem's rate and at half of it.
+    """
+    found = []
+    for problem in problems:
+        common = DEFAULTS[problem] | {"problem": problem, "seeds": tuple(seeds)}
+        common |= {"iterations": iterations or common["iterations"], "start_norm": start_norm}
+        common["dataset"] = "random" if problem == "matrix" else dataset
+        found.append(Settings(depth=1, **common))
+        for depth in depths:
+            base = Settings(depth=depth, **common)
+            halved = dataclasses.replace(base, halvings=1)
+            found += [base, halved, dataclasses.replace(base, start="independent")]
+    return found
+
+
+def problem_of(settings, data):
+    """The `Problem` of a run, and a description of its data for the record."""
+    if settings.problem == "matrix":
+        problem = random_matrix_problem(seed=RANDOM_SEED)
+        rows, (inputs, outputs) = len(problem.features), problem.kernel_shape
+        source = f"random, {rows} rows, {inputs} inputs, {outputs} outputs, seed {RANDOM_SEED}"
+        return problem, {"name": "random", "source": source, "digest": None, "notice": None}
+    power = {"l2": 2, "l4": 4}[settings.problem]
+    return Problem(data.features, data.target[:, None], power), records.description(data)
+
+
+def run(settings, data, folder, again=False):
+    """Run `settings` in `folder`, unless its finished run is on record; the `Record`."""
+    problem, description = problem_of(settings, data)
+
+    def start():
+        return {
+            "settings": dataclasses.asdict(settings),
+            "precision": "float64",
+            "data": description,
+            "versions": records.versions(),
+            "device": records.device_name(),
+        }
+
+    return runs.run(folder, start, lambda record: follow(problem, settings), again=again)
+
+
+@np.errstate(over="ignore", invalid="ignore")  # a run that diverges is a result
+def follow(problem, settings):
+    """Train the networks and the rule, and compare them on the way.
+
+    Args:
+        problem: a `Problem`.
+        settings: `Settings`.
+
+    Returns:
+        Dictionary: `status`; the recorded `iterations`; over them, by width and seed, the curves
+        `loss` of the networks, `rule_loss` and `difference` of the kernels; by width and seed the
+        `largest_difference` over all iterations, the largest `width_difference` from the first
+        width's kernel, and the `imbalance` of the factors at start and end. From a balanced start
+        there is one rule for all widths.
+    """
+    networks, rule = starts(problem.kernel_shape, settings)
+    largest = np.zeros((len(networks), len(settings.seeds)))
+    advance = trainer(problem, settings.depth, settings.step_size)
+    seen, imbalances = [], [_imbalance(networks)]
+    for steps in np.diff(settings.recorded_iterations, prepend=0):
+        try:
+            networks, rule, largest = advance(networks, rule, largest, tf.constant(steps, tf.int32))
+        except tf.errors.InvalidArgumentError:  # the kernel overflowed and has no eigenvectors
+            rule, largest = np.full(rule.shape, np.nan), np.full(largest.shape, np.nan)
+        seen.append(_compare(problem, networks, np.asarray(rule)))
+        finite = all(np.isfinite(seen[-1][name]).all() for name in ("loss", "rule_loss"))
+        if not finite:
+            break
+    imbalances.append(_imbalance(networks))
+    curves = {name: np.stack([one[name] for one in seen], axis=-1) for name in seen[0]}
+    curves["width_difference"] = curves["width_difference"].max(axis=-1)
+    curves["largest_difference"] = np.asarray(largest)
+    return {
+        "status": "finished" if finite else "diverged",
+        "iterations": settings.recorded_iterations[: len(seen)],
+        **{name: _rounded(values) for name, values in curves.items()},
+        "imbalance": {
+            when: _rounded(values)
+            for when, values in zip(("start", "end"), imbalances, strict=True)
+        },
+    }
+
+
+def starts(shape, settings):
+    """Factors of the network of each width, and the kernels that the rule starts from.
+
+    The latter are the networks' products; from a balanced start they are the same for all widths.
+    """
+    networks = [
+        STARTS[settings.start](shape, settings.depth, width, settings.start_norm, settings.seeds)
+        for width in settings.widths
+    ]
+    distinct = networks[:1] if settings.start == "balanced" else networks
+    return networks, np.stack([chain_product(factors) for factors in distinct])
+
+
+def _compare(problem, networks, rule):
+    kernels = np.stack([chain_product([np.asarray(a) for a in factors]) for factors in networks])
+    return {
+        "loss": problem.loss(kernels),
+        "rule_loss": problem.loss(rule),
+        "difference": np.asarray(relative_difference(kernels, rule)),
+        "width_difference": np.asarray(relative_difference(kernels, kernels[0])),
+    }
+
+
+def _imbalance(networks):
+    """`max ‖Ajᵀ Aj − A[j+1] A[j+1]ᵀ‖` relative to `max ‖Aj‖²`, by width and seed."""
+    found = []
+    for factors in networks:
+        squares = [np.sum(np.square(factor), axis=(-2, -1)) for factor in factors]
+        found.append(np.asarray(balancedness_gap(factors)) / np.max(squares, axis=0))
+    return np.stack(found)
+
+
+def _rounded(values):
+    """Nested lists of an array's numbers at the digits of a record."""
+    if np.ndim(values) > 1:
+        return [_rounded(row) for row in values]
+    return records.rounded(np.asarray(values).tolist())

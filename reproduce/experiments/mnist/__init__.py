@@ -1,0 +1,1 @@
+"""The MNIST tutorial's network and other convolutional networks, original and overparameterized."""

@@ -1,0 +1,1 @@
+"""Does the probe's advice hold?"""

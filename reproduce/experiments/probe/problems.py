@@ -1,0 +1,136 @@
+"""Real problems to check the probe on: which of them it was tuned on, and which it never saw."""
+
+import dataclasses
+from collections.abc import Callable
+
+import keras
+import numpy as np
+from sklearn import datasets as sklearn_datasets
+
+from datasets import gas_sensor
+from datasets import images as datasets
+from datasets.gas_archive import GASES
+from datasets.gas_sensor import standardize
+from experiments.mnist import tutorial_cnn
+from keras_overparam.sweep.problems import CROSS_ENTROPY
+
+IMAGES = 1000  # of MNIST
+HEAD_STEPS = 200  # of training, of the network whose head is probed
+POWERS = {"l2": 2, "l4": 4}
+LOSSES = {"cross-entropy": CROSS_ENTROPY, **POWERS}
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """A regression or classification on real data.
+
+    Attributes:
+        data: what the data are, in words.
+        loss: name of the loss, a key of `LOSSES`.
+        tuned_on: whether the probe's constants were chosen with this problem in sight.
+        load: function of the folders of prepared data and of archives, that returns features
+            `(n, inputs)` and targets.
+        horizon: iterations of the full run; the probe runs a tenth of them.
+    """
+
+    data: str
+    loss: str
+    tuned_on: bool
+    load: Callable
+    horizon: int = 5000
+
+    @property
+    def name(self):
+        """What tells it from the others."""
+        return f"{self.data}, {self.loss}"
+
+
+def _with_ones(features):
+    """Features and an input that is one, whose weights are a bias."""
+    return np.concatenate([features, np.ones((len(features), 1))], axis=1)
+
+
+def _gas(gas):
+    def load(data_dir, archives):
+        data = gas_sensor.load_gas(gas, data_dir, archives)
+        return data.features, data.target
+
+    return load
+
+
+def _regression(load_sklearn):
+    """scikit-learn's regression, features and targets standardized."""
+
+    def load(data_dir, archives):
+        features, targets = load_sklearn(return_X_y=True)
+        return standardize(features), standardize(targets.reshape(len(targets), -1))
+
+    return load
+
+
+def _classes(load_sklearn):
+    """scikit-learn's classification, features standardized."""
+
+    def load(data_dir, archives):
+        features, classes = load_sklearn(return_X_y=True)
+        return _with_ones(standardize(features)), classes
+
+    return load
+
+
+def _one_hot_classes(load_sklearn):
+    """A regression of the classes' indicators, centred."""
+
+    def load(data_dir, archives):
+        features, classes = load_sklearn(return_X_y=True)
+        return standardize(features), standardize(np.eye(classes.max() + 1)[classes])
+
+    return load
+
+
+def _digits(data_dir, archives):
+    features, classes = sklearn_datasets.load_digits(return_X_y=True)
+    return _with_ones(features / 16), classes
+
+
+def _mnist(data_dir, archives):
+    images = datasets.load_images("mnist", data_dir, archives)
+    pixels = images.train_images[:IMAGES].reshape(IMAGES, -1) / 255
+    return _with_ones(pixels), images.train_labels[:IMAGES]
+
+
+def _mnist_head(data_dir, archives):
+    """What the tutorial network's last layer gets after a short training, on other images."""
+    images = datasets.load_images("mnist", data_dir, archives)
+    settings = tutorial_cnn.Settings(regularize="none")
+    network = tutorial_cnn.build_network(settings)
+    tutorial_cnn.compile_network(network, settings, len(images.train_labels))
+    steps = tutorial_cnn.batches(images.train_images, images.train_labels, 0, HEAD_STEPS)
+    network.fit(steps, verbose=0, shuffle=False)
+    body = keras.Model(network.inputs, network.get_layer("logits").input)
+    features = tutorial_cnn.logits(body, images.test_images[:IMAGES])
+    return _with_ones(features), images.test_labels[:IMAGES]
+
+
+def _problems():
+    for power in POWERS:
+        yield Problem("Ethanol", power, True, _gas("ethanol"))
+        yield Problem("diabetes", power, True, _regression(sklearn_datasets.load_diabetes))
+    yield Problem("digits", "cross-entropy", True, _digits, horizon=1500)
+    for gas in GASES[1:]:
+        for power in POWERS:
+            yield Problem(gas.capitalize(), power, False, _gas(gas))
+    for power in POWERS:
+        yield Problem("Linnerud", power, False, _regression(sklearn_datasets.load_linnerud))
+    for data, load in {
+        "iris": sklearn_datasets.load_iris,
+        "wine": sklearn_datasets.load_wine,
+        "breast cancer": sklearn_datasets.load_breast_cancer,
+    }.items():
+        yield Problem(data, "cross-entropy", False, _classes(load))
+        yield Problem(data, "l4", False, _one_hot_classes(load))
+    yield Problem("MNIST pixels", "cross-entropy", False, _mnist, horizon=1500)
+    yield Problem("MNIST head", "cross-entropy", False, _mnist_head, horizon=1500)
+
+
+PROBLEMS = {problem.name: problem for problem in _problems()}

@@ -1,1 +1,0 @@
-"""What the reproduction scripts share: data, records and figures."""

@@ -1,0 +1,1 @@
+"""From records in assets/ to figures, tables and pages."""

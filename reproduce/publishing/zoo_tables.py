@@ -1,0 +1,83 @@
+"""Tables of the models that convert and of those that do not, from the zoo's report."""
+
+from presenting.tables import markdown_table
+from publishing.benchmark_tables import circumstances
+from running.records import read_json
+
+LIBRARIES = ("Keras", "KerasHub")
+WAYS = ("refused", "failed")
+
+
+def parts(path):
+    """The generated parts of the page on compatibility, by name."""
+    report = read_json(path)
+    models = report["models"]
+    return {
+        "zoo_summary": "\n".join(
+            filter(None, (_summary(library, models) for library in LIBRARIES))
+        ),
+        "zoo_converted": _converted(report),
+        "zoo_refused": _reasons(models, *WAYS),
+        "zoo_not_saved": _reasons(models, "not_saved"),
+    }
+
+
+def is_converted(model):
+    """Whether a model of the report was converted there and back."""
+    return not any(way in model for way in WAYS)
+
+
+def _reasons(models, *ways):
+    """A line for each model that has a reason of some kind."""
+    rows = [[m["model"], _one_line(m[way])] for m in models for way in ways if way in m]
+    return markdown_table(["Model", "Why"], rows) if rows else "None of these."
+
+
+def _summary(library, models):
+    """How many of a library's models convert, in a line; empty if none is on record."""
+    of_it = [model for model in models if model["library"] == library]
+    if not of_it:
+        return ""
+    converted = [model for model in of_it if is_converted(model)]
+    saved = sum("difference_loaded" in model for model in converted)
+    names = [f"difference_{way}" for way in ("overparameterized", "collapsed")]
+    largest = max((model[name] for model in converted for name in names), default=0.0)
+    return (
+        f"- {library}: {len(converted)} of {len(of_it)} models convert; outputs differ by at most "
+        f"{largest:.0e} of the largest; {saved} can be saved and loaded while overparameterized."
+    )
+
+
+def _converted(report):
+    """A line for each model that converts."""
+    rows = [_row(model) for model in report["models"] if is_converted(model)]
+    head = [
+        "Model",
+        f"Parameters: original, depth {report['depth']}",
+        "Kernels factored (of the parameters in kernels)",
+        "Largest difference of outputs: there, back, loaded",
+        "Loss before each of two steps",
+    ]
+    below = (
+        circumstances(report) + "differences are relative to the largest output; losses are mean "
+        "squared errors to random targets."
+    )
+    return markdown_table(head, rows, below)
+
+
+def _row(model):
+    """The cells of a model that converts."""
+    loaded = f"{model['difference_loaded']:.0e}" if "difference_loaded" in model else "not saved"
+    return [
+        model["model"],
+        f"{model['parameters']:,}, {model['parameters_deep']:,}",
+        f"{model['kernels_factored']} of {model['kernels']} ({model['share_of_kernels']:.0%})",
+        f"{model['difference_overparameterized']:.0e}, {model['difference_collapsed']:.0e}, "
+        f"{loaded}",
+        ", ".join(f"{loss:.4g}" for loss in model["losses"]),
+    ]
+
+
+def _one_line(text):
+    """A message as the text of a cell."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

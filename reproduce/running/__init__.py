@@ -1,0 +1,1 @@
+"""Records, devices, options, commands: what every run needs. Knows no experiment."""

@@ -1,0 +1,76 @@
+"""What every script does around its runs: get ready, train or find the record, end in words."""
+
+import contextlib
+import sys
+from pathlib import Path
+
+import tensorflow as tf
+
+from datasets.sources import DataError
+from running import records, strategies
+from running.options import choose_device
+
+
+@contextlib.contextmanager
+def command(name, resumes_after="epoch"):
+    """A command line whose problems that the user can mend end in one sentence."""
+    try:
+        yield
+    except (DataError, records.OutputError, strategies.ClusterError) as error:
+        sys.exit(f"{name}: error: {error}")
+    except OSError as error:
+        if error.errno not in records.UNWRITABLE:
+            raise
+        sys.exit(f"{name}: error: {records.unwritable(error)}")
+    except KeyboardInterrupt:
+        sys.exit(
+            f"\nInterrupted. The same command goes on after the last finished {resumes_after}."
+        )
+
+
+def distribute(options):
+    """The `strategies.Distribution` that the options ask for, with the device chosen."""
+    tf.get_logger().setLevel("ERROR")  # a new network retraces; that is no reason for a warning
+    strategy = getattr(options, "strategy", "none")
+    choose_device(options.device, strategy)
+    return strategies.create(strategy)
+
+
+def prepare(options, load, distribution=None):
+    """Output folder and data that the options ask for, with the device chosen.
+
+    Args:
+        options: those of the command line.
+        load: function of the data set's name, the folder of prepared data and that of archives.
+        distribution: what `distribute` returned, of which it is decided who writes to the folder.
+    """
+    distribution = distribution or distribute(options)
+    output = records.make_folder(distribution.folder(options.output))
+    data = load(options.dataset, options.data_dir, options.archives)
+    print(f"Data: {data.source}")
+    if data.notice:
+        print(f"\n{'!' * 80}\n{data.notice}\n{'!' * 80}\n", file=sys.stderr)
+    return output, data
+
+
+def recorded(options, datasets, settings_of):
+    """Settings of the runs of a command line that are on record, for --plot-only.
+
+    Args:
+        options: those of the command line.
+        datasets: names that "auto" stands for, in order.
+        settings_of: function of the options and a name, that returns the settings of the runs.
+    """
+    for name in datasets if options.dataset == "auto" else (options.dataset,):
+        found = settings_of(options, name)
+        if all(records.Record(folder_of(options, one)).outcome() for one in found):
+            return found
+    raise records.OutputError(
+        f"{options.output} holds no finished runs of these settings; leave out --plot-only to run "
+        "them."
+    )
+
+
+def folder_of(options, settings):
+    """Folder of a run."""
+    return Path(options.output) / settings.run_name

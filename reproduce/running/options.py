@@ -1,0 +1,180 @@
+"""Command-line options that every experiment has."""
+
+import argparse
+import dataclasses
+import typing
+
+import tensorflow as tf
+
+from running.records import OutputError
+
+# Sizes that TensorFlow counts with; numbers whose squares float32 can hold.
+RANGES = {int: ("integer", 1, 2**31 - 1), float: ("number", 1e-18, 1e18)}
+LARGEST_SEED = 2**32 - 1  # of NumPy's, which `keras.utils.set_random_seed` sets
+
+
+def positive(kind):
+    """Type of an option that takes a positive number of the given kind."""
+    name, least, most = RANGES[kind]
+
+    def convert(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = 0
+        if not least <= value <= most:
+            bounds = f" from {least} to {most}" if value > 0 else ""
+            raise argparse.ArgumentTypeError(
+                f"must be a positive {name}{bounds}, received {text!r}"
+            )
+        return value
+
+    return convert
+
+
+def seed(text):
+    """Type of an option that takes a seed."""
+    if not text.isdecimal() or len(text) > 99 or int(text) > LARGEST_SEED:
+        raise argparse.ArgumentTypeError(
+            f"must be an integer from 0 to {LARGEST_SEED}, received {text!r}"
+        )
+    return int(text)
+
+
+def device(text):
+    """Type of an option that takes a device."""
+    kind, colon, number = text.partition(":")
+    one = kind == "gpu" and number.isdecimal()
+    if not (one if colon else kind in ("auto", "cpu", "gpu")):
+        raise argparse.ArgumentTypeError(f"must be auto, cpu, gpu or gpu:N, received {text!r}")
+    return text
+
+
+class Distinct(argparse.Action):
+    """Takes several values, each once: a run that is counted twice would bias what is reported."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        """Keep the values, or refuse them."""
+        for value in values:
+            if values.count(value) > 1:
+                raise argparse.ArgumentError(self, f"must name each once, received {value} twice")
+        setattr(namespace, self.dest, values)
+
+
+def option(default, **argument):
+    """A field of a dataclass of settings that is an option of command lines too.
+
+    Args:
+        default: of both.
+        **argument: of `add_argument`; the type follows from the field's. `flag` is the option's
+            name where it is not the field's.
+    """
+    return dataclasses.field(default=default, metadata=argument)
+
+
+def add_fields(group, settings, *names, **argument):
+    """Options of some fields of a dataclass of settings, with their defaults, types and choices.
+
+    Args:
+        group: to add them to.
+        settings: the dataclass.
+        *names: of fields.
+        **argument: what is otherwise on this command line.
+    """
+    fields = {field.name: field for field in dataclasses.fields(settings)}
+    for name in names:
+        of_field = {"default": fields[name].default, **fields[name].metadata}
+        flag = of_field.pop("flag", name)
+        kind = (typing.get_args(fields[name].type) or [fields[name].type])[0]
+        if kind in RANGES:
+            of_field["type"] = positive(kind)
+        group.add_argument(_flag(flag), **of_field | argument)
+
+
+def settings_from(settings, options, **changes):
+    """Settings made of the options of a command line, and of what these do not say."""
+    names = {f.name: f.metadata.get("flag", f.name) for f in dataclasses.fields(settings)}
+    given = {field: getattr(options, name) for field, name in names.items() if name in options}
+    return settings(**given | changes)
+
+
+def _flag(name):
+    return f"--{name.replace('_', '-')}"
+
+
+def add_several(group, name, choices=None, default=None, **argument):
+    """An option that takes several values, each once; by default all there are to choose from."""
+    default = list(choices if default is None else default)
+    group.add_argument(
+        _flag(name), nargs="+", action=Distinct, choices=choices, default=default, **argument
+    )
+
+
+def add_seeds(group, default):
+    """Option on the seeds of the runs."""
+    add_several(group, "seeds", default=default, type=seed, metavar="SEED")
+
+
+def command_parser(doc):
+    """A parser of the options of a script, which its docstring describes."""
+    return argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def add_data_options(parser, datasets=("auto", "mnist", "digits"), archives="four MNIST archives"):
+    """Options on where the data come from, and which they are where there is a choice."""
+    data = parser.add_argument_group("data")
+    if datasets:
+        data.add_argument("--dataset", choices=datasets, default="auto")
+    data.add_argument("--data-dir", help="prepared TFDS data (TFDS_DATA_DIR)")
+    data.add_argument("--archives", help=f"folder with the {archives} (KERAS_OVERPARAM_ARCHIVES)")
+
+
+def add_output_options(parser, output):
+    """Options on where to compute, and where to leave the results; their group."""
+    machine = parser.add_argument_group("machine")
+    machine.add_argument(
+        "--device", type=device, default="auto", help="auto, cpu, gpu or gpu:N (%(default)s)"
+    )
+    machine.add_argument("--output", default=output, help="folder of the runs (%(default)s)")
+    machine.add_argument("--again", action="store_true", help="repeat finished runs")
+    return machine
+
+
+FLAGS = {
+    "plot_only": "redraw from the records",
+    "redraw": "redraw what is in assets/",
+    "publish": "put the records into assets/ too",
+}
+
+
+def add_flags(group, *names):
+    """Options on what becomes of the records, some of `FLAGS`."""
+    for name in names:
+        group.add_argument(_flag(name), action="store_true", help=FLAGS[name])
+
+
+def choose_device(name, strategy="none"):
+    """Make only the asked-for device visible; "auto" leaves the choice to TensorFlow.
+
+    Under a strategy, "gpu" means all of them.
+    """
+    kind, _, number = name.partition(":")
+    gpus = tf.config.list_physical_devices("GPU")
+    if number and strategy == "mirrored":
+        raise OutputError(
+            f"--strategy mirrored trains on several devices, and --device {name} is one; use "
+            "--device gpu for all, and CUDA_VISIBLE_DEVICES to leave some out."
+        )
+    if kind == "cpu":
+        tf.config.set_visible_devices([], "GPU")
+    if kind == "gpu":
+        index = int(number or 0)
+        if index >= len(gpus):
+            raise OutputError(
+                f"--device {name} asks for a GPU, but TensorFlow sees {len(gpus)} of them; "
+                "use --device cpu, or install tensorflow[and-cuda]."
+            )
+        if number or strategy == "none":
+            tf.config.set_visible_devices(gpus[index], "GPU")

@@ -1,0 +1,89 @@
+"""What an older version recorded is found, and what it left unfinished goes on.
+
+The folders in tests/older_version were left by version 0.1.0 before `reproduce/` had rooms: runs on
+few data, finished or killed.
+"""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from faults import subjects
+
+import end_to_end_rule
+import gas_sensor
+import mnist_cnn
+import other_networks
+import probe
+from running.records import Record
+
+LEFT = Path(__file__).parent / "older_version"
+ROWS = ["--dataset", "diabetes", "--seeds", "0"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Path(shutil.copytree(LEFT, tmp_path / "left"))
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.glob("*/record.jsonl")}
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [
+        (mnist_cnn, ["--overparam", "--epochs", "1", "--dataset", "digits", "--jit", "off"]),
+        (gas_sensor, ["--experiments", "adam", "--iterations", "4", *ROWS]),
+        (
+            end_to_end_rule,
+            ["--problems", "l2", "--depths", "2", "--iterations", "3", *ROWS],
+        ),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_finished_runs_are_found(script, arguments, folder):
+    output = folder / script.__name__
+    before = contents(output)
+    script.main([*arguments, "--output", str(output), "--plot-only"])
+    assert list(output.rglob("*.png"))
+    assert contents(output) == before
+
+
+def test_a_problem_that_was_probed_is_found(folder):
+    before = contents(folder / "probe")
+    arguments = ["--problems", "Linnerud, l2", "--horizon", "80"]
+    probe.main([*arguments, "--output", str(folder / "probe")])
+    assert contents(folder / "probe") == before
+
+
+def test_a_network_goes_on_after_its_last_epoch(folder, few_images):
+    (left,) = (folder / "other_networks").iterdir()
+    kept = Record(left).lines()
+    arguments = ["--networks", "resnet8", "--factored", "none", "--dataset", "digits"]
+    other_networks.main([*arguments, "--epochs", "2", "--output", str(left.parent)])
+    lines = Record(left).lines()
+    assert lines[: len(kept)] == kept
+    assert [line["kind"] for line in lines[len(kept) :]] == ["resume", "epoch", "outcome"]
+
+
+@pytest.fixture
+def few_images(monkeypatch):
+    from datasets import images
+
+    monkeypatch.setattr(images, "_load_digits", images._load_digits)  # to be put back
+    subjects.few_images(None)
+
+
+def test_a_sweep_goes_on_from_its_checkpoint(folder, capsys, monkeypatch):
+    job, every = gas_sensor.job, gas_sensor.job.models
+    monkeypatch.setattr(job, "models", lambda name, base: every(name, base)[:1])
+    (checkpoint,) = (folder / "gas_sensor").glob("*/sweep*.npz")
+    done = []
+    step = job.runs.tqdm.update
+    monkeypatch.setattr(job.runs.tqdm, "update", lambda bar, n=1: done.append(n) or step(bar, n))
+    arguments = ["--experiments", "adam", "--iterations", "600", *ROWS]
+    gas_sensor.main([*arguments, "--output", str(folder / "gas_sensor")])
+    assert Record(checkpoint.parent).outcome()["status"] == "finished"
+    assert "is removed" not in capsys.readouterr().err
+    assert sum(done) % 600 == 599  # the checkpoint was of iteration 1
