@@ -328,9 +328,7 @@ def test_a_conversion_that_cannot_be_called_is_refused():
     model = Peeking(name="peeking")
     model.inner.build((None, 4))
     model(X)
-    with pytest.raises(
-        ValueError, match="'peeking', a Peeking,.*calling it failed: .*_kernel"
-    ):
+    with pytest.raises(ValueError, match="'peeking', a Peeking,.*calling it failed: .*_kernel"):
         overparameterize(model)
     assert_same(overparameterize(model, layers=lambda x: x is model.outer)(X), model(X))
 
