@@ -81,6 +81,8 @@ DIFFERENCES = {
     "the class of a configuration that names the stock layer": [
         "*::SerializationLibTest::test_*registered_name*_passes_through"
     ],
+    # On JAX one entry of 3,430 is 4.7e-5 and should be 4.5e-5, to 1e-3 of that and 1e-6.
+    "rounding, where terms cancel": ["*::ConvCorrectnessTest::test_conv3d0"],
     "the losses of a training of the stock layer": ["*::TestTrainer::test_fit_flow*"],
 }
 
