@@ -77,13 +77,18 @@ DIFFERENCES = {
         *("*::VariableMappingTest::*", "*::SaveModelTests::test_objects_to_skip"),
         *("saving/file_editor_test.py::*::test_basics", "*::SavingTest::test_scalar_weight"),
         "*::DenseTest::test_dense_sparse",  # the gradient of the kernel, which is no variable
+        "inhomogeneous shape after 1 dimensions",  # of a model's weights, put into one array
     ],
+    "sparse gradients, where the factors are multiplied first": ["*::test_fit_sparse_*"],
     "the class of a configuration that names the stock layer": [
         "*::SerializationLibTest::test_*registered_name*_passes_through"
     ],
     # On JAX one entry of 3,430 is 4.7e-5 and should be 4.5e-5, to 1e-3 of that and 1e-6.
     "rounding, where terms cancel": ["*::ConvCorrectnessTest::test_conv3d0"],
-    "the losses of a training of the stock layer": ["*::TestTrainer::test_fit_flow*"],
+    "the losses of a training of the stock layer": [
+        *("*::TestTrainer::test_fit_flow*", "*::TestTrainer::test_on_batch_methods_*"),
+        *("*::TestTrainer::test_loss_weights", "*::TestTrainer::test_nested_inputs"),
+    ],
 }
 
 
