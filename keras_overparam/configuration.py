@@ -19,7 +19,7 @@ def configuration(layer: keras.layers.Layer) -> Config:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*includes a `lambda`")
         config = {key: _unbuilt(value) for key, value in layer.get_config().items()}
-    given = {key: getattr(layer, key, None) for key in config}
+    given = {key: getattr(layer, key, getattr(layer, f"_{key}", None)) for key in config}
     return config | {k: v for k, v in given.items() if isinstance(v, types.FunctionType)}
 
 

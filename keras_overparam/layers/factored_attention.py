@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from keras_overparam.configuration import configuration
 from keras_overparam.holding import replace_held
 from keras_overparam.layers.factored_einsum_dense import FactoredEinsumDense
 from keras_overparam.layers.factored_kernel import DropIn, checked_factoring
@@ -68,10 +69,12 @@ class FactoredMultiHeadAttention(DropIn, keras.layers.MultiHeadAttention):
             key_shape: shape of the key, that of the value if `None`.
         """
         super().build(query_shape, value_shape, key_shape)
-        factored, own = {}, self._serialized_factoring()
+        factored = {}
         for stock in self._layers:
             if type(stock) is keras.layers.EinsumDense:
-                factored[id(stock)] = FactoredEinsumDense.from_config(stock.get_config() | own)
+                factored[id(stock)] = FactoredEinsumDense.from_config(
+                    configuration(stock) | self._factoring
+                )
                 factored[id(stock)].build(stock.get_build_config()["input_shape"])
         replace_held(self, factored)
 
@@ -92,7 +95,7 @@ class FactoredMultiHeadAttention(DropIn, keras.layers.MultiHeadAttention):
         if not self.built:
             raise ValueError(f"Build {self.name!r} (call it once) before collapsing it.")
         own = self._factoring
-        config = {k: v for k, v in self.get_config().items() if k not in own}
+        config = {k: v for k, v in configuration(self).items() if k not in own}
         layer = keras.layers.MultiHeadAttention.from_config(config)
         layer.build_from_config(self.get_build_config())
         plain = [inner for inner in layer._layers if type(inner) is keras.layers.EinsumDense]
@@ -100,10 +103,7 @@ class FactoredMultiHeadAttention(DropIn, keras.layers.MultiHeadAttention):
             inner.set_weights(projection.collapse().get_weights())
         return layer
 
-    def _serialized_factoring(self) -> Config:
-        regularizer = keras.saving.serialize_keras_object(self._factoring["factor_regularizer"])
-        return self._factoring | {"factor_regularizer": regularizer}
-
     def get_config(self) -> Config:
         """Arguments of the constructor, serializable."""
-        return super().get_config() | self._serialized_factoring()
+        regularizer = keras.saving.serialize_keras_object(self._factoring["factor_regularizer"])
+        return super().get_config() | self._factoring | {"factor_regularizer": regularizer}

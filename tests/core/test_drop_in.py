@@ -352,3 +352,15 @@ def test_precision_where_keras_is_calling_another_layer(name):
 def test_a_kernel_cannot_be_replaced_unnoticed(name):
     with pytest.raises(AttributeError, match="'mine' is a product.*set_kernel"):
         built(name).kernel = np.zeros(3)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_regularizers_without_a_name(name):
+    """A `lambda` cannot be made from text, and need not be, there and back."""
+    argument = "depthwise_regularizer" if name == "DepthwiseConv2D" else "kernel_regularizer"
+    layer = built(name, **{argument: lambda x: ops.sum(x**2)})
+    flat = layer.collapse()
+    assert len(layer.losses) == len(flat.losses) == (4 if name == "MultiHeadAttention" else 1)
+    np.testing.assert_allclose(
+        [numpy(loss) for loss in flat.losses], [numpy(loss) for loss in layer.losses], rtol=1e-4
+    )
