@@ -260,7 +260,7 @@ class FactorMonitor(keras.callbacks.Callback):
             )
         elif not self.history or self.history[-1]["step"] != step:
             self._measure(Look(step, self._values()))
-        elif self._log is not None:
+        if self._log is not None:
             self._log.flush()
 
     def _next_multiple(self, step: int) -> float:

@@ -117,7 +117,7 @@ class EventLog:
         """Append what there is to the file."""
         from tensorboard.summary.writer.record_writer import RecordWriter
 
-        events, self._events = self._events, []
+        events, self._events, self._begun = self._events, [], True
         if self._failed:
             return
         try:

@@ -95,16 +95,15 @@ DIFFERENCES = {
 # As a plugin of pytest, in the process that runs the tests ----------------------------------------
 
 
+STOCK = {}  # by identity: what stands in the place of a stock class
+
+
 def pytest_configure(config):
     """Put this package's classes in the stock ones' place."""
     for marker in ("requires_trainable_backend", "multi_device"):
         config.addinivalue_line("markers", marker)
     replace = {"layers": _layers, "optimizer": _optimizer, "stock": dict}
     STOCK.update(replace[os.environ["CLASSES"]]())
-
-
-STOCK = {}  # by identity: what stands in the place of a stock class
-OUTCOMES = {}
 
 
 def _layers():
@@ -268,13 +267,12 @@ def outcomes(backend, classes, source, tests, chosen=None):
             "TF_CPP_MIN_LOG_LEVEL": "3",
         }
         command = [sys.executable, "-m", "pytest", "-p", Path(__file__).stem, "-c", os.devnull]
-        options = ["-p", "no:cacheprovider", "--import-mode=importlib", "-q", "--tb=no", "-W"]
-        options = ["--continue-on-collection-errors", *options]
+        options = ["-p", "no:cacheprovider", "--import-mode=importlib", "-q", "--tb=no"]
+        options += ["--continue-on-collection-errors", "-W", "ignore", f"--rootdir={source}"]
         choice = ["-k", f"({chosen}) and {LEFT_OUT}" if chosen else LEFT_OUT]
         file.touch()
         run = subprocess.run(
-            [*command, *options, "ignore", *choice, f"--rootdir={source}"]
-            + [str(source / test) for test in tests],
+            [*command, *options, *choice, *(str(source / test) for test in tests)],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -301,9 +299,8 @@ def examined(backend, source, chosen, files):
     """Run the tests on a backend and print what differs; the number of failures not listed."""
     found = {}
     for classes, names in FILES.items():
-        for name in filter(
-            lambda name: not files or name in files, names
-        ):  # a process each: what one leaves behind, another does not find
+        # A process each: what one leaves behind, another does not find.
+        for name in (name for name in names if not files or name in files):
             tests = outcomes(backend, classes, source, [name], chosen)
             _judge(backend, source, tests)
             print(f"{backend}, {classes}, {name}: {dict(counts(tests))}", flush=True)

@@ -31,8 +31,9 @@ class Comparison(NamedTuple):
     Attributes:
         difference: the largest difference of an output's entries, over the largest entry of that
             output; of all outputs the largest. None if they were not compared.
-        same: False if that is more than rounding, or if the conversion cannot be called.
-        reason: why they were not compared, or the conversion cannot be called.
+        same: False if that is more than rounding, or if the conversion cannot be called, or reads
+            variables of the model.
+        reason: which of these it is, or why they were not compared.
     """
 
     difference: float | None

@@ -100,12 +100,12 @@ def overparameterize(
         Arora, Cohen & Hazan, "On the Optimization of Deep Networks: Implicit Acceleration by
         Overparameterization", ICML 2018, Sections 3 and 8.
     """
-    depth, width = checked_factoring(depth, width, factorization)
     if not (isinstance(factorization, str) and factorization in ("balanced", "identity")):
         raise ValueError(
             '`factorization` must be "balanced" or "identity", which keep the function. '
             f"Received: factorization={factorization!r}"
         )
+    depth, width = checked_factoring(depth, width, factorization)
     by_user = _chooser(layers)
     own = {"depth": depth, "width": width, "factorization": factorization}
 
