@@ -24,7 +24,7 @@ import zoo_models
 from turns import ROOT
 
 from keras_overparam import collapse, overparameterize
-from running import records
+from running import machine, records
 from running.options import positive
 
 BATCH = 2
@@ -286,7 +286,7 @@ def main(arguments=None):
     found = list(find_all(names, options))
     for each in found:
         print(f"{each['model']:24s} {in_words(each)}")
-    report = circumstances(options.depth) | {"device": records.device_name(), "models": found}
+    report = circumstances(options.depth) | {"device": machine.device_name(), "models": found}
     records.write_json(options.output, report)
     failed = [each["model"] for each in found if "failed" in each]
     if failed:

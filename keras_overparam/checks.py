@@ -80,12 +80,13 @@ def one_of(name: str, value: object, choices: Collection[str]) -> None:
 
 def regular_expression(name: str, value: object) -> str:
     """The value, if it is a regular expression."""
+    wanted = "a regular expression"
     try:
         if isinstance(value, str) and re.compile(value):
             return value
-    except re.error:
-        pass
-    raise refusal(name, "a regular expression", value)
+    except re.error as error:
+        wanted += f", without {error}"
+    raise refusal(name, wanted, value)
 
 
 def hidden_width(value: object, depth: int) -> int | list[int] | None:

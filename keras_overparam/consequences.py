@@ -97,9 +97,10 @@ def trajectory_from_memory(start: Tensor, gradients: Tensor, memory: GradientMem
     """
     dtype = memory.weights.dtype
     start, gradients = (ops.cast(ops.convert_to_tensor(a), dtype) for a in (start, gradients))
-    steps = ops.matmul(memory.weights, gradients) + memory.step_sizes[:, None] * gradients
+    steps = memory.weights @ gradients + memory.step_sizes[:, None] * gradients
     steps = steps + memory.start_weights[:, None] * start
-    return ops.concatenate([start[None], start - ops.cumsum(steps, axis=0)])
+    # Not `ops.cumsum`, which computes in float32 on PyTorch.
+    return ops.concatenate([start[None], start - ops.tril(ops.ones_like(memory.weights)) @ steps])
 
 
 def induced_regularizer(kernel: Tensor, depth: int) -> Tensor:

@@ -83,7 +83,7 @@ class EventLog:
         Args:
             categories: `{title: {chart's title: [regular expressions of tags]}}`.
         """
-        from tensorboard.plugins.custom_scalar import layout_pb2, summary
+        from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 
         made = [
             layout_pb2.Category(
@@ -97,13 +97,46 @@ class EventLog:
             )
             for title, charts in categories.items()
         ]
-        self._add(summary.pb(layout_pb2.Layout(category=made)), 0)
+        layout = layout_pb2.Layout(category=made).SerializeToString()
+        kind = metadata.create_summary_metadata()
+        self._add_strings(metadata.CONFIG_SUMMARY_TAG, [layout], kind, 0)
 
-    def hparams(self, values: Mapping[str, float | bool | str]) -> None:
-        """Hyperparameters of the run, names to numbers, booleans or strings."""
-        from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+    def image(self, tag: str, png: bytes, step: int = 0) -> None:
+        """A picture, the content of a PNG file."""
+        from tensorboard.plugins.image.metadata import create_summary_metadata
 
-        self._add(hparams_pb(values), 0)
+        size = [str(int.from_bytes(png[i : i + 4], "big")).encode() for i in (16, 20)]
+        self._add_strings(tag, [*size, png], create_summary_metadata(None, None), step)
+
+    def hparams(
+        self,
+        values: Mapping[str, float | bool | str],
+        compared_by: Mapping[str, str] | None = None,
+    ) -> None:
+        """Hyperparameters of the run, and what the dashboard "HParams" compares runs by.
+
+        Args:
+            values: names to numbers, booleans or strings.
+            compared_by: tags of scalars to their titles in the dashboard.
+        """
+        from tensorboard.plugins.hparams import summary_v2  # `api` would import TensorFlow
+
+        if compared_by:
+            names = [summary_v2.HParam(name) for name in values]
+            metrics = [summary_v2.Metric(tag, display_name=t) for tag, t in compared_by.items()]
+            self._add(summary_v2.hparams_config_pb(names, metrics), 0)
+        self._add(summary_v2.hparams_pb(values), 0)
+
+    def _add_strings(self, tag: str, values: list[bytes], metadata: Any, step: int) -> None:
+        """A summary whose own function in TensorBoard imports TensorFlow (TensorBoard 2.21)."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.compat.proto.tensor_pb2 import TensorProto
+        from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+
+        sizes = [len(values)] if len(values) > 1 else []  # one is a scalar
+        shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in sizes])
+        tensor = TensorProto(dtype="DT_STRING", string_val=values, tensor_shape=shape)
+        self._add(Summary(value=[Summary.Value(tag=tag, tensor=tensor, metadata=metadata)]), step)
 
     def _add(self, summary: Any, step: int) -> None:
         from tensorboard.compat.proto.event_pb2 import Event

@@ -24,6 +24,8 @@ from keras_overparam.checks import (
     real_tensor,
     refusal,
 )
+from keras_overparam.precision import frobenius_norm, matmul, maximum
+from keras_overparam.tracing import remembered
 from keras_overparam.typing import Array, Float64Array, Shape, Sizes, Tensor, Width
 
 Matrix = TypeVar("Matrix", bound=Any)  # a tensor, or a NumPy array
@@ -41,7 +43,7 @@ class Plan(NamedTuple):
     boundaries: tuple[int, ...]
 
 
-@functools.cache
+@remembered
 def _cheapest_split(sizes: Sizes) -> tuple[int, int]:
     """Multiplications of the cheapest product of a chain, and the factor after which it splits."""
     if len(sizes) == 2:
@@ -128,19 +130,20 @@ def chain_product(factors: Sequence[Matrix]) -> Matrix:
     sizes = chain_sizes(factors)
     for factor in factors:
         real_numbers("factors", factor)
-    arrays = np if all(isinstance(f, np.ndarray) for f in factors) else ops
-    return _multiply(factors, sizes, arrays.matmul)
+    on_host = all(isinstance(factor, np.ndarray) for factor in factors)
+    return multiply(factors, sizes, np.matmul if on_host else matmul)
 
 
-def _multiply(
-    factors: list[Tensor], sizes: Sizes, matmul: Callable[[Tensor, Tensor], Tensor]
+def multiply(
+    factors: Sequence[Tensor], sizes: Sizes, matmul: Callable[[Tensor, Tensor], Tensor] = matmul
 ) -> Tensor:
+    """`chain_product` of factors whose `chain_sizes` are known; nothing is checked."""
     if len(factors) == 1:
         return factors[0]
     split = _cheapest_split(sizes)[1]
     return matmul(
-        _multiply(factors[:split], sizes[: split + 1], matmul),
-        _multiply(factors[split:], sizes[split:], matmul),
+        multiply(factors[:split], sizes[: split + 1], matmul),
+        multiply(factors[split:], sizes[split:], matmul),
     )
 
 
@@ -162,11 +165,12 @@ def factor_gradients(factors: Sequence[Tensor], gradient: Tensor) -> list[Tensor
     >>> [float(gradient[0, 0]) for gradient in factor_gradients(factors, np.array([[10.0]]))]
     [20.0, 30.0]
     """
-    after = list(accumulate(reversed(factors[1:]), lambda product, a: ops.matmul(a, product)))
+    gradient, *factors = (ops.convert_to_tensor(matrix) for matrix in (gradient, *factors))
+    after = list(accumulate(reversed(factors[1:]), lambda product, a: a @ product))
     gradients = []
     for factor, product in zip(factors[:-1], reversed(after), strict=True):
-        gradients.append(ops.matmul(gradient, ops.swapaxes(product, -1, -2)))
-        gradient = ops.matmul(ops.swapaxes(factor, -1, -2), gradient)
+        gradients.append(gradient @ ops.swapaxes(product, -1, -2))
+        gradient = ops.swapaxes(factor, -1, -2) @ gradient
     return [*gradients, gradient]
 
 
@@ -211,7 +215,7 @@ def product_squared_norm(factors: Sequence[Tensor]) -> Tensor:
     return _squared_norm_of_two(chain_product(factors[:split]), chain_product(factors[split:]))
 
 
-@functools.cache
+@remembered
 def _squared_norm_split(sizes: Sizes) -> int | None:
     """Factor after which to split for the squared norm, None to form the product."""
     last = len(sizes) - 1
@@ -226,18 +230,18 @@ def _squared_norm_split(sizes: Sizes) -> int | None:
 def _squared_norm_of_two(
     left: Tensor, right: Tensor
 ) -> tuple[Tensor, Callable[..., tuple[Tensor, Tensor]]]:
-    left_gram = ops.matmul(ops.transpose(left), left)
-    right_gram = ops.matmul(right, ops.transpose(right))
+    left_gram = ops.transpose(left) @ left
+    right_gram = right @ ops.transpose(right)
 
     def gradient(*args: Tensor, upstream: Tensor | None = None) -> tuple[Tensor, Tensor]:
         # Keras's backends hand the upstream gradient over by position or by name.
         scale = 2 * (args[0] if upstream is None else upstream)
-        return scale * ops.matmul(left, right_gram), scale * ops.matmul(left_gram, right)
+        return scale * (left @ right_gram), scale * (left_gram @ right)
 
     return ops.sum(left_gram * right_gram), gradient
 
 
-@functools.cache
+@remembered
 def application_plans(sizes: Sizes) -> tuple[Plan, ...]:
     """Cheapest orders of computing `x @ A1 @ … @ AN`, by the number of rows of `x`.
 
@@ -501,10 +505,7 @@ def balancedness_gap(factors: Sequence[Tensor]) -> Tensor:
     factors = _as_tensors(factors)
     chain_sizes(factors)
     gaps = [
-        ops.norm(
-            ops.matmul(ops.swapaxes(a, -1, -2), a) - ops.matmul(b, ops.swapaxes(b, -1, -2)),
-            axis=(-2, -1),
-        )
+        frobenius_norm(ops.swapaxes(a, -1, -2) @ a - b @ ops.swapaxes(b, -1, -2))
         for a, b in pairwise(factors)
     ]
-    return functools.reduce(ops.maximum, gaps) if gaps else 0.0
+    return functools.reduce(maximum, gaps) if gaps else 0.0

@@ -91,6 +91,7 @@ def lp_slope(residuals: Tensor, power: float) -> Tensor:
     """
     if power % 2 == 0:
         return _integer_power(residuals, power - 1)
+    residuals = ops.convert_to_tensor(residuals)
     return residuals * ops.abs(residuals) ** (power - 2)
 
 

@@ -34,6 +34,7 @@ from keras_overparam.end_to_end import (
     unit_step_norm,
 )
 from keras_overparam.kernels import row_axes
+from keras_overparam.precision import frobenius_norm
 from keras_overparam.tracing import known_values
 from keras_overparam.typing import Config, Sizes, Tensor
 
@@ -377,7 +378,7 @@ class EndToEnd(keras.optimizers.SGD):
         """The kept state, renewed if the kernel has moved from its reference beyond tolerance."""
         values = [ops.convert_to_tensor(variable) for variable in kept]
         reference = ops.convert_to_tensor(reference)
-        moved = ops.norm(kernel - reference) > self.tolerance * ops.norm(reference)
+        moved = frobenius_norm(kernel - reference) > self.tolerance * frobenius_norm(reference)
         values = ops.cond(moved, lambda: tuple(new(*values)), lambda: tuple(values))
         for variable, value in zip(kept, values, strict=True):
             self.assign(variable, value)
@@ -392,11 +393,19 @@ class EndToEnd(keras.optimizers.SGD):
         try:
             for depth in sorted(set(depths)):
                 group = [v for v, n in zip(variables, depths, strict=True) if n == depth]
-                if any(map(self._use_weight_decay, group)):  # Keras on PyTorch wants one at least
+                if self._decays(group):
                     self.weight_decay = depth * decay
                     super()._apply_weight_decay(group)
         finally:
             self.weight_decay = decay
+
+    def _decays(self, group: list[keras.Variable]) -> bool:
+        """Whether there is one at least, which Keras wants on PyTorch.
+
+        Elsewhere Keras is not asked: it remembers its answer by variable, and on TensorFlow asks
+        again with a name that has the layer's in it.
+        """
+        return keras.backend.backend() != "torch" or any(map(self._use_weight_decay, group))
 
     def get_config(self) -> Config:
         """Arguments of the constructor, serializable, and what was decided by paths.

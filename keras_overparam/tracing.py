@@ -1,13 +1,35 @@
 """What is known while a function is traced, for which `keras.ops` has no word."""
 
 import contextlib
+import functools
+from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
+from typing import ParamSpec, TypeVar
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_overparam.typing import Array, Tensor
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def remembered(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """A function of few positional arguments that computes each result once.
+
+    Not `functools.cache`, of whose functions `torch.compile` warns.
+    """
+    results: dict[tuple[Hashable, ...], Result] = {}
+
+    @functools.wraps(function)
+    def found(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        if args not in results:
+            results[args] = function(*args, **kwargs)
+        return results[args]
+
+    return found
 
 
 def known_values(tensor: Tensor) -> Array | None:

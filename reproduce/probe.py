@@ -17,8 +17,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 from experiments.probe import figures, results, runs
 from experiments.probe.problems import PROBLEMS
 from publishing import assets
+from running import machine, records
 from running import options as opt
-from running import records
 from running.commands import command
 
 
@@ -40,7 +40,7 @@ def main(arguments=None):
     """Run the command line."""
     options = parse(arguments)
     with command("probe.py", resumes_after="problem"):
-        opt.choose_device(options.device)
+        machine.prepare(options.device)
         output = records.make_folder(options.output)
         made = {name: runs.run(PROBLEMS[name], options, output) for name in options.problems}
         found = {name: record.outcome() for name, record in made.items()}

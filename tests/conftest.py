@@ -12,6 +12,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ON_PYTORCH = [
+    *("end_to_end", "factorization", "precision", "consequences"),
+    *("losses", "problems", "sweep"),
     *("layers", "factored_layers", "starts", "drop_in"),
     *("conversion", "conversion_state", "optimizers"),
 ]
@@ -31,6 +33,43 @@ JAX = {
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
 RUNS = pytest.StashKey()
+
+
+def pytest_addoption(parser):
+    """`--covering`: what the runs beside this one are given."""
+    parser.addoption(
+        "--covering",
+        action="store_true",
+        help="of each test's cases, only as many as hold every value of every parameter",
+    )
+
+
+@pytest.hookimpl(trylast=True)  # of what `-m` and `-k` leave
+def pytest_collection_modifyitems(config, items):
+    """Leave out the combinations of parameters that `--covering` does without."""
+    if config.getoption("covering"):
+        cases = {}
+        for item in items:
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+        chosen = {item for group in cases.values() for item in covering(group)}
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = [item for item in items if item in chosen]
+
+
+def covering(cases):
+    """The first cases of a test, in turn those with most values of parameters not seen before."""
+    values = {case: set(map(repr, params(case).items())) for case in cases}
+    chosen = [case for case in cases if not values[case]]
+    left = set().union(*values.values())
+    while left:
+        chosen.append(max(values, key=lambda case: len(left & values[case])))
+        left -= values[chosen[-1]]
+    return chosen
+
+
+def params(case):
+    """Parameters of a case of a test, by name."""
+    return case.callspec.params if hasattr(case, "callspec") else {}
 
 
 def pytest_collection_finish(session):
@@ -60,7 +99,7 @@ def _started_runs(folder):
 
 def _started(tests, environment, log):
     """A test run with some variables of the environment, and the file that it reports to."""
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *tests]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--covering", *tests]
     environment = os.environ | environment
     with log.open("wb") as file:
         run = subprocess.Popen(

@@ -140,15 +140,20 @@ def test_tables(tmp_path):
         "models": [
             {"model": "Good", "library": "Keras", **good},
             {"model": "Bad", "library": "KerasHub", "refused": "The layer 'x|y'\n\nis <odd>."},
+            {"model": "Worse", "library": "KerasHub", "refused": "The layer 'z'\n\nis <odd>."},
+            {"model": "Other", "library": "KerasHub", "refused": "The layer 'z' is new."},
         ],
     }
     path = tmp_path / "zoo.json"
     records.write_json(path, json.loads(json.dumps(report)))
     made = zoo_tables.parts(path)
     assert made["zoo_summary"].startswith("- Keras: 1 of 1 models convert;")
-    assert "- KerasHub: 0 of 1 models convert;" in made["zoo_summary"]
+    assert "- KerasHub: 0 of 3 models convert;" in made["zoo_summary"]
     assert "| 2 of 2 (100%) |" in made["zoo_converted"] and "Bad" not in made["zoo_converted"]
-    assert made["zoo_refused"].endswith("| Bad | The layer 'x\\|y' is &lt;odd>. |")
+    assert made["zoo_refused"].splitlines()[-2:] == [
+        "| Bad, Worse | The layer 'x\\|y' is &lt;odd>. |",
+        "| Other | The layer 'z' is new. |",
+    ]
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ from keras_overparam.layers import FactoredKernel, FactoredMultiHeadAttention
 from keras_overparam.layers.factored_kernel import checked_factoring
 from keras_overparam.typing import Layer, Pair, Tensor, Width
 
-Choice: TypeAlias = type[Layer] | str | Callable[[Layer], bool]
+Choice: TypeAlias = type[Layer] | Layer | str | Callable[[Layer], bool]
 Report: TypeAlias = Callable[[str], object]
 # A model keeps its class. A layer alone changes it, which types could say only if Keras had any.
 Model = TypeVar("Model", bound=Layer)
@@ -62,10 +62,10 @@ def overparameterize(
         width: sizes between the factors: None for as wide as no kernel needs more, an integer, or
             one integer for each hidden layer. Kernels of higher rank are truncated, with a warning.
         layers: which layers: None for all `Dense`, `EinsumDense`, `Conv1D`, `Conv2D`, `Conv3D`,
-            `DepthwiseConv2D` and `MultiHeadAttention`; a class of layers; a regular expression that
-            is looked for in the layer's name; a function from a layer to a boolean; or a list of
-            such, any of which may choose. Only layers of these classes (not of classes derived from
-            them) are chosen.
+            `DepthwiseConv2D` and `MultiHeadAttention`; a class of layers; a layer of the model; a
+            regular expression that is looked for in the layer's name; a function from a layer to a
+            boolean; or a list of such, any of which may choose. Only layers of these classes (not
+            of classes derived from them) are chosen.
         factorization: "balanced" or "identity", see `FactoredLinear`.
         report: a function that takes a text, such as `print`: it is given a table of the layers and
             the largest difference of the outputs.
@@ -119,11 +119,7 @@ def overparameterize(
     )
     new = _copied(model, copier, report)
     if not copier.replaced:
-        classes = sorted({type(layer).__name__ for layer in all_layers(model)})
-        raise ValueError(
-            f"No layer of the model {model.name!r} was chosen to be factored. It has layers of the "
-            f"classes {', '.join(classes)}."
-        )
+        raise _none_chosen(model)
     if _warn_of_truncation(copier.replaced):  # what else may differ is seen at full width
         overparameterize(model, depth, None, layers, factorization, inputs=inputs)
         _finish(model, new, copier, report, compare(model, new, inputs)._replace(same=True))
@@ -137,7 +133,8 @@ def collapse(model: Model, report: Report | None = None, inputs: Tensor = None) 
 
     Products are multiplied in float64. The new model has as many parameters as before it was
     overparameterized, and can be saved, loaded where this package is not installed, exported and
-    quantized as any Keras model. A model without factored layers is copied.
+    quantized as any Keras model. A model without factored layers is copied. A `factor_regularizer`
+    has no counterpart and is left out, so that the losses differ by its term.
 
     Where the factors' norms multiply to much more than the norm of the product, their rounding is
     magnified by as much, and a warning names the layer. Otherwise what `overparameterize` says of
@@ -187,11 +184,27 @@ def _chooser(layers: Choice | Sequence[Choice] | None) -> Callable[[Layer], bool
         return lambda layer: pattern.search(layer.name) is not None
     if isinstance(layers, type):
         return lambda layer: isinstance(layer, layers)
+    if isinstance(layers, keras.layers.Layer):
+        return lambda layer: layer is layers
     if callable(layers):
         return layers
     raise ValueError(
-        "`layers` must be None, a class of layers, a regular expression, a function from a layer "
-        f"to a boolean, or a list of those. Received: layers={layers!r}"
+        "`layers` must be None, a class of layers, a layer of the model, a regular expression, a "
+        f"function from a layer to a boolean, or a list of those. Received: layers={layers!r}"
+    )
+
+
+def _none_chosen(model: Layer) -> ValueError:
+    found = all_layers(model)
+    classes = ", ".join(sorted({type(layer).__name__ for layer in found}))
+    if any(isinstance(layer, (FactoredKernel, FactoredMultiHeadAttention)) for layer in found):
+        what = "To factor anew what is factored already, collapse() it first."
+    else:
+        names = ", ".join(sorted(kind.__name__ for kind in FACTORED))
+        what = f"What can be is {names} and MultiHeadAttention, not classes derived from them."
+    return ValueError(
+        f"No layer of {model.name!r}, a {type(model).__name__}, is one that `layers` chooses and "
+        f"that can be factored. {what} Its layers are of the classes {classes}."
     )
 
 
@@ -265,7 +278,18 @@ def _finish(
     else:
         said = f"Largest difference of the outputs: {found.difference:.1e} of the largest."
     if report is not None:
-        report("\n".join([*_table(copier.replaced), said]))
+        report("\n".join([*_table(copier.replaced), *_left_out(copier.replaced), said]))
+
+
+def _left_out(replaced: Sequence[Pair]) -> list[str]:
+    """A line on the regularizers of factors, which no stock layer has."""
+    names = [
+        old.name
+        for layers in replaced
+        for old, _ in with_kernels(*layers)
+        if getattr(old, "factor_regularizer", None) is not None
+    ]
+    return [f"Without their factor_regularizer: {', '.join(names)}."] if names else []
 
 
 def _table(replaced: Sequence[Pair]) -> list[str]:

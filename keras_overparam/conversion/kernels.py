@@ -7,9 +7,8 @@ import numpy as np
 
 from keras_overparam.configuration import configuration
 from keras_overparam.conversion.paths import name_scopes
-from keras_overparam.conversion.refusals import refusal_of
+from keras_overparam.conversion.refusals import LEAVE_OUT, naming, refusal_of
 from keras_overparam.conversion.state import values_of
-from keras_overparam.factorization import truncation_error
 from keras_overparam.layers import (
     FactoredConv1D,
     FactoredConv2D,
@@ -34,7 +33,7 @@ FACTORED = {
     )
 }
 LORA = ("lora_rank", "lora_alpha")
-TRUNCATED_ABOVE = 1e-6  # relative error of a kernel that a width does not let through
+CONSTRAINTS = ("kernel_constraint", "depthwise_constraint")
 CANCELLING_ABOVE = 1e3  # product of the factors' norms over the norm of the product
 
 
@@ -60,13 +59,35 @@ def factored_layer(layer: Layer, own: Config) -> Layer:
         own: the factored layer's other arguments.
     """
     for inner in projections(layer) or [layer]:
-        if getattr(inner, "quantization_mode", None) is not None:
+        _refuse_what_factors_cannot_be(inner)
+    with naming(layer, LEAVE_OUT):
+        return _factored(layer, own)
+
+
+def _refuse_what_factors_cannot_be(layer: Layer) -> None:
+    if getattr(layer, "quantization_mode", None) is not None:
+        raise refusal_of(
+            layer,
+            "it is quantized, and factors are trained in floating point",
+            "Overparameterize the model before that, or leave the layer out by `layers`.",
+        )
+    for constraint in CONSTRAINTS:
+        if getattr(layer, constraint, None) is not None:
             raise refusal_of(
-                inner,
-                "it is quantized, and factors are trained in floating point",
-                "Overparameterize the model before it is quantized, or leave the layer out by "
-                "`layers`.",
+                layer,
+                f"it has a `{constraint}`, and projecting a product does not say how to move its "
+                "factors",
+                "Use a regularizer instead, or leave the layer out by `layers`.",
             )
+    if not np.isfinite(values_of(layer.kernel)).all():
+        raise refusal_of(
+            layer,
+            "its kernel has entries that are not finite, as after a training that diverged",
+            "Load weights from before that, or leave the layer out by `layers`.",
+        )
+
+
+def _factored(layer: Layer, own: Config) -> Layer:
     kind = FACTORED.get(type(layer), FactoredMultiHeadAttention)
     dropped = (*LORA, "quantization_config")
     config = {key: value for key, value in configuration(layer).items() if key not in dropped}
@@ -83,7 +104,7 @@ def factored_layer(layer: Layer, own: Config) -> Layer:
 
 def _take_kernel(factored: FactoredKernel, layer: Layer) -> None:
     """Give a factored layer the kernel and the bias of a stock one."""
-    factored.set_kernel(values_of(layer.kernel).astype("float64"))
+    factored.take_kernel(values_of(layer.kernel).astype("float64"))
     if layer.bias is not None:
         factored.bias.assign(values_of(layer.bias))
 
@@ -107,12 +128,7 @@ def _kernel_variables(layer: Layer) -> list[keras.Variable]:
 
 def lost_to_width(factored: FactoredKernel, layer: Layer) -> float:
     """Share of a stock layer's kernel, by norm, that the widths of a factored one do not keep."""
-    if factored.width is None or factored.depth == 1:
-        return 0.0
-    narrowest = min(factor.shape[-1] for factor in factored.factors[:-1])
-    matrix = factored.as_matrix(values_of(layer.kernel).astype("float64"), np)
-    error = float(truncation_error(matrix, narrowest, relative=True))
-    return error if error > TRUNCATED_ABOVE else 0.0
+    return factored.lost_to_width(values_of(layer.kernel).astype("float64"))
 
 
 def collapsed_layer(layer: FactoredKernel | FactoredMultiHeadAttention) -> Layer:

@@ -9,6 +9,7 @@ import keras
 COLOURS = re.compile(r"\x1b\[\d+m")
 SHOWN = 400  # characters of a reason
 WHAT_TO_DO = "Give its class what is missing, or convert a model without it."
+LEAVE_OUT = "Leave the layer out by `layers`."
 
 
 class LayerRefusal(ValueError):
@@ -34,11 +35,11 @@ def in_short(reason: object) -> str:
 
 
 @contextlib.contextmanager
-def naming(layer: keras.layers.Layer) -> Iterator[None]:
+def naming(layer: keras.layers.Layer, what_to_do: str = WHAT_TO_DO) -> Iterator[None]:
     """Has whatever goes wrong with a layer, in Keras or in a user's class, name that layer."""
     try:
         yield
     except LayerRefusal:
         raise
     except Exception as error:
-        raise refusal_of(layer, error.__context__ or error) from error
+        raise refusal_of(layer, error.__context__ or error, what_to_do) from error

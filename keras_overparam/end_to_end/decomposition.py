@@ -30,7 +30,7 @@ def decompose(kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     scale = largest_magnitude(kernel)
     kernel = kernel / scale
     right = eigenvectors(gram(kernel))
-    left = ops.matmul(kernel, right)
+    left = kernel @ right
     left, right = _unmixed(kernel, left, right)
     singular, inverse = resolved(norm(left, axis=-2))
     return left * inverse, ops.squeeze(singular * scale, -2), right
@@ -43,7 +43,7 @@ def _unmixed(kernel: Tensor, left: Tensor, right: Tensor) -> tuple[Tensor, Tenso
         products, vectors = left, right
         for level in range(1, UNMIXING_LEVELS + 1):
             vectors = decompose_small(products, vectors, UNMIXING_FACTOR**level)
-            products = ops.matmul(kernel, vectors)
+            products = kernel @ vectors
         return products, vectors
 
     norms = norm(left, axis=-2)
@@ -64,4 +64,4 @@ def decompose_small(left: Tensor, right: Tensor, below: float) -> Tensor:
     apart = -1 - ops.cast(ops.arange(size), right.dtype) / size
     diagonal = ops.where(small[..., 0, :], 0, apart)
     matrix = gram(columns) + diagonal[..., None, :] * ops.eye(size, dtype=right.dtype)
-    return ops.matmul(right, eigenvectors(matrix))
+    return right @ eigenvectors(matrix)

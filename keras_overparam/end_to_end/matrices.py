@@ -38,7 +38,7 @@ def eigenvectors(matrix: Tensor) -> Tensor:
     finite = ops.all(ops.isfinite(matrix), axis=(-2, -1), keepdims=True)
     vectors = ops.linalg.eigh(ops.where(finite, matrix, 0))[1]
     missing = ops.eye(matrix.shape[-1], dtype=vectors.dtype) - gram(vectors)
-    return vectors + ops.matmul(vectors, missing) / 2
+    return vectors + (vectors @ missing) / 2
 
 
 def transpose(matrix: Tensor) -> Tensor:
@@ -53,12 +53,12 @@ def gram(matrix: Tensor) -> Tensor:
 
 def inner(a: Tensor, b: Tensor) -> Tensor:
     """`AᵀB`."""
-    return ops.matmul(transpose(a), b)
+    return transpose(a) @ b
 
 
 def sum_of_products(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
     """`a b + c d` as one product."""
-    return ops.matmul(ops.concatenate([a, c], axis=-1), ops.concatenate([b, d], axis=-2))
+    return ops.concatenate([a, c], axis=-1) @ ops.concatenate([b, d], axis=-2)
 
 
 def epsilon(tensor: Tensor) -> float:

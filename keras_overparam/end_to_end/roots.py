@@ -114,7 +114,7 @@ def _root_anew(kernel: Tensor) -> RootParts:
 
 def _root_in(kernel: Tensor, basis: Tensor) -> tuple[RootParts, Tensor]:
     """Parts of a `Root` in a basis, and an estimate of their relative error."""
-    rotated = ops.matmul(kernel, basis)
+    rotated = kernel @ basis
     diagonal, coupling, error = root_nearly_diagonal(gram(rotated))
     return (basis, rotated, diagonal, coupling), error
 
@@ -147,7 +147,7 @@ def solve_root(root: Root, right: Tensor) -> Tensor:
     inverse = transpose(resolved(root.diagonal)[1])
     found = start = inverse * right
     for _ in range(2):
-        found = start - inverse * ops.matmul(root.coupling, found)
+        found = start - inverse * (root.coupling @ found)
     return found
 
 
@@ -163,10 +163,10 @@ def precondition_by_root(root: Root, gradient: Tensor) -> Tensor:
     Returns:
         Tensor of the same shape.
     """
-    turned = ops.matmul(gradient, root.basis)
-    left = ops.matmul(root.rotated, solve_root(root, inner(root.rotated, turned)))
-    turned = left + root.diagonal * turned + ops.matmul(turned, root.coupling)
-    return ops.matmul(turned, root.scale * transpose(root.basis))
+    turned = gradient @ root.basis
+    left = root.rotated @ solve_root(root, inner(root.rotated, turned))
+    turned = left + root.diagonal * turned + turned @ root.coupling
+    return turned @ (root.scale * transpose(root.basis))
 
 
 def precondition_thin_by_root(root: Root, thin: Thin) -> Tensor:
@@ -180,10 +180,10 @@ def precondition_thin_by_root(root: Root, thin: Thin) -> Tensor:
         Tensor of the kernel's shape.
     """
     columns, rows = thin
-    left = ops.matmul(root.rotated, solve_root(root, inner(root.rotated, columns)))
-    turned = ops.matmul(transpose(rows), root.basis)
-    turned = root.diagonal * turned + ops.matmul(turned, root.coupling)
-    right = ops.matmul(turned, transpose(root.basis))
+    left = root.rotated @ solve_root(root, inner(root.rotated, columns))
+    turned = transpose(rows) @ root.basis
+    turned = root.diagonal * turned + turned @ root.coupling
+    right = turned @ transpose(root.basis)
     return root.scale * sum_of_products(left, transpose(rows), columns, right)
 
 
@@ -199,9 +199,9 @@ def polar_factors(root: Root) -> tuple[Tensor, Tensor]:
         Pair of tensors of shapes `(…, m, n)` and `(…, n, n)`.
     """
     transposed = transpose(root.basis)
-    polar = ops.matmul(root.rotated, solve_root(root, transposed))
-    matrix = root.basis * root.diagonal + ops.matmul(root.basis, root.coupling)
-    return polar, ops.matmul(matrix, root.scale * transposed)
+    polar = root.rotated @ solve_root(root, transposed)
+    matrix = root.basis * root.diagonal + root.basis @ root.coupling
+    return polar, matrix @ (root.scale * transposed)
 
 
 def precondition_by_polar(kernel: Tensor, polar: Tensor, root: Tensor, gradient: Tensor) -> Tensor:
@@ -216,12 +216,12 @@ def precondition_by_polar(kernel: Tensor, polar: Tensor, root: Tensor, gradient:
     Returns:
         Tensor of the same shape.
     """
-    return ops.matmul(kernel, inner(polar, gradient)) + ops.matmul(gradient, root)
+    return kernel @ inner(polar, gradient) + gradient @ root
 
 
 def precondition_thin_by_polar(kernel: Tensor, polar: Tensor, root: Tensor, thin: Thin) -> Tensor:
     """The same for a gradient of low rank, a pair `Y, Z` with `G = Y Zᵀ`."""
     columns, rows = thin
-    left = ops.matmul(kernel, inner(polar, columns))
-    right = ops.matmul(transpose(rows), root)
+    left = kernel @ inner(polar, columns)
+    right = transpose(rows) @ root
     return sum_of_products(left, transpose(rows), columns, right)

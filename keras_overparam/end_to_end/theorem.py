@@ -122,8 +122,8 @@ def preconditioner(kernel: Tensor, depth: int) -> Preconditioner:
         powers.append(powers[-1] * root)
     # C is a sum of N − 1 outer products.
     falling, rising = powers[:0:-1], powers[:-1]
-    coefficients = ops.matmul(ops.stack(falling, axis=-1), ops.stack(rising, axis=-2))
-    outer = ops.matmul(right * powers[-1][..., None, :], transpose(right))
+    coefficients = ops.stack(falling, axis=-1) @ ops.stack(rising, axis=-2)
+    outer = (right * powers[-1][..., None, :]) @ transpose(right)
     return Preconditioner(left, coefficients, right, outer)
 
 
@@ -138,9 +138,9 @@ def precondition(preconditioner: Preconditioner, gradient: Tensor) -> Tensor:
         Tensor of the same shape.
     """
     left, coefficients, right, outer = preconditioner
-    inner = ops.matmul(ops.matmul(transpose(left), gradient), right)
-    ranged = ops.matmul(coefficients * inner, transpose(right))
-    return ops.matmul(left, ranged) + ops.matmul(gradient, outer)
+    inner = transpose(left) @ gradient @ right
+    ranged = (coefficients * inner) @ transpose(right)
+    return left @ ranged + gradient @ outer
 
 
 def step_and_momentum(kernel: Tensor, gradient: Tensor, depth: int) -> tuple[Tensor, Tensor]:

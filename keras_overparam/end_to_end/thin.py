@@ -36,13 +36,13 @@ def thin_gradient(gradient: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
     size = rank + OVERSAMPLED
     scale = largest_magnitude(gradient)
     sketch = ops.convert_to_tensor(_random(size + PROBES, gradient.shape[-2]), gradient.dtype)
-    combined = ops.matmul(sketch, gradient) / scale
+    combined = (sketch @ gradient) / scale
     rows = ops.linalg.qr(transpose(combined[..., :size, :]))[0]
     probes = combined[..., size:, :]
-    outside = probes - ops.matmul(ops.matmul(probes, rows), transpose(rows))
+    outside = probes - probes @ rows @ transpose(rows)
     bound = SKETCH_ROUNDING * epsilon(gradient) * norm(probes, axis=(-2, -1))
     spanned = ops.all(norm(outside, axis=(-2, -1)) <= bound)
-    return ops.matmul(gradient, rows), rows, spanned
+    return gradient @ rows, rows, spanned
 
 
 @functools.cache

@@ -7,7 +7,7 @@ import keras
 from keras_overparam.configuration import configuration
 from keras_overparam.holding import replace_held
 from keras_overparam.layers.factored_einsum_dense import FactoredEinsumDense
-from keras_overparam.layers.factored_kernel import DropIn, checked_factoring
+from keras_overparam.layers.factored_kernel import DropIn
 from keras_overparam.typing import Config, Factorization, Identifier, Shape, Width
 
 
@@ -51,8 +51,8 @@ class FactoredMultiHeadAttention(DropIn, keras.layers.MultiHeadAttention):
         factor_regularizer: Identifier | None = None,
         **kwargs: Any,
     ) -> None:
-        depth, width = checked_factoring(depth, width, factorization)
         super().__init__(*args, **kwargs)
+        depth, width = self._checked_factoring(depth, width, factorization)
         self._factoring = {
             "depth": depth,
             "width": width,
@@ -72,8 +72,10 @@ class FactoredMultiHeadAttention(DropIn, keras.layers.MultiHeadAttention):
         factored = {}
         for stock in self._layers:
             if type(stock) is keras.layers.EinsumDense:
+                # The instance: an unseeded one has drawn a seed, and would draw another one again.
+                same = {"kernel_initializer": stock.kernel_initializer}
                 factored[id(stock)] = FactoredEinsumDense.from_config(
-                    configuration(stock) | self._factoring
+                    configuration(stock) | self._factoring | same
                 )
                 factored[id(stock)].build(stock.get_build_config()["input_shape"])
         replace_held(self, factored)

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import warnings
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from types import ModuleType
 from typing import Any, ClassVar, get_args
@@ -20,8 +21,10 @@ from keras_overparam.factorization import (
     chain_sizes,
     hidden_widths,
     identity_factors,
+    multiply,
     plan_for,
     product_squared_norm,
+    truncation_error,
 )
 from keras_overparam.layers.starts import Initializer, factor_initializers
 from keras_overparam.typing import (
@@ -36,6 +39,7 @@ from keras_overparam.typing import (
     Width,
 )
 
+TRUNCATED_ABOVE = 1e-6  # relative error of a kernel that a width does not let through
 ASSUMED_BATCH = 32  # where the batch size is not known when a layer is traced
 FACTORIZATIONS = get_args(Factorization)
 VAR_POSITIONAL, VAR_KEYWORD = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
@@ -156,6 +160,15 @@ class DropIn(keras.layers.Layer):
             setattr(self, name, value)
         self._refuse_quantized_policy()
 
+    def _checked_factoring(
+        self, depth: int, width: Width, factorization: Factorization
+    ) -> tuple[int, int | list[int] | None]:
+        """`checked_factoring`, whose errors name the layer."""
+        try:
+            return checked_factoring(depth, width, factorization)
+        except ValueError as error:
+            raise ValueError(f"{label(self)}: {error}") from None
+
     def _refuse_quantized_policy(self) -> None:
         if self.quantization_mode is not None:
             raise ValueError(
@@ -190,10 +203,8 @@ class FactoredKernel(DropIn):
         factor_regularizer: Identifier | None = None,
         **kwargs: Any,
     ) -> None:
-        depth, width = checked_factoring(depth, width, factorization)
         super().__init__(*args, **kwargs)
-        self.depth = depth
-        self.width = width
+        self.depth, self.width = self._checked_factoring(depth, width, factorization)
         self.factorization = factorization
         self.factor_regularizer = keras.regularizers.get(factor_regularizer)
 
@@ -300,7 +311,7 @@ class FactoredKernel(DropIn):
         self._activation = keras.activations.get(value)
 
     def _product(self, factors: Sequence[Tensor]) -> Tensor:
-        return chain_product(self._in_full_precision(factors))
+        return multiply(self._in_full_precision(factors), chain_sizes(factors))
 
     def _in_full_precision(self, factors: Sequence[Tensor]) -> list[Tensor]:
         dtype = "float64" if self.variable_dtype == "float64" else "float32"
@@ -351,7 +362,7 @@ class FactoredKernel(DropIn):
 
         Args:
             kernel: array of the shape of the stock layer's kernel. If its rank exceeds a width, the
-                nearest kernel of that rank is taken.
+                nearest kernel of that rank is taken, with a warning.
 
         Raises:
             ValueError: if the layer is not built, for another shape, or numbers that are not real
@@ -369,17 +380,35 @@ class FactoredKernel(DropIn):
         """
         if not self.built:
             raise ValueError(f"Build {self.name!r} (call it once) before setting its kernel.")
-        kernel = real_array("kernel", kernel).astype("float64")
+        kernel = real_array(f"kernel of {label(self)}", kernel).astype("float64")
         if kernel.shape != self._kernel_shape:
             raise ValueError(
                 f"The kernel of {label(self)} has shape {self._kernel_shape}. "
                 f"Received: {kernel.shape}"
             )
+        if lost := self.lost_to_width(kernel):
+            warnings.warn(
+                f"{label(self)} does not take the whole kernel: it loses {lost:.1e} of its norm at "
+                "the layer's width. Use width=None to keep it.",
+                stacklevel=2,
+            )
+        self.take_kernel(kernel)
+
+    def take_kernel(self, kernel: Float64Array) -> None:
+        """`set_kernel`, of a kernel of the right shape and without a warning."""
         matrix = self.as_matrix(kernel, np)
         split = identity_factors if self.factorization == "identity" else balanced_factors
         widths = chain_sizes(self._factors)[1:-1]
         for factor, value in zip(self._factors, split(matrix, self.depth, widths), strict=True):
             factor.assign(value)
+
+    def lost_to_width(self, kernel: Float64Array) -> float:
+        """Share of a kernel, by norm, that the widths do not let through; 0 if that is rounding."""
+        if self.width is None or self.depth == 1:
+            return 0.0
+        narrowest = min(chain_sizes(self._factors)[1:-1])
+        error = truncation_error(self.as_matrix(kernel, np), narrowest, relative=True)
+        return float(error) if error > TRUNCATED_ABOVE else 0.0
 
     def exact_kernel(self) -> Float64Array:
         """The product in the shape of the stock layer's kernel, multiplied in float64 by NumPy.
@@ -453,6 +482,12 @@ class FactoredKernel(DropIn):
             ValueError: for variables of other shapes, as a stock layer's are.
         """
         wanted, found = [tuple(variable.shape) for variable in self.variables], _shapes(store)
+        if self.built and wanted and not found:
+            raise ValueError(
+                f"There is nothing for {label(self)} in the file. Stock layers' weights are there "
+                "under other names: load them into a model of stock layers, and overparameterize() "
+                "that."
+            )
         if self.built and found != wanted:
             raise ValueError(
                 f"{label(self)} has variables of the shapes {wanted}, its factors first. Load "

@@ -59,11 +59,11 @@ class LinearProblem(ABC):
 
         def predictions(kernels: Tensor) -> Tensor:
             flat = ops.reshape(ops.swapaxes(kernels, 1, 2), (-1, inputs))
-            return ops.reshape(ops.matmul(flat, wide), (-1, outputs, rows))
+            return ops.reshape(flat @ wide, (-1, outputs, rows))
 
         def gradient(kernels: Tensor) -> Tensor:
             slopes = self.slopes(predictions(kernels), aims)
-            flat = ops.matmul(ops.reshape(slopes, (-1, rows)), tall)
+            flat = ops.reshape(slopes, (-1, rows)) @ tall
             return ops.swapaxes(ops.reshape(flat, (-1, outputs, inputs)), 1, 2)
 
         def losses(kernels: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ class Regression(LinearProblem):
         moment = self._tensor(self.targets.T @ self.features / self.terms)
 
         def through_gram(kernels: Tensor) -> Tensor:
-            return ops.swapaxes(ops.matmul(ops.swapaxes(kernels, 1, 2), gram) - moment, 1, 2)
+            return ops.swapaxes(ops.swapaxes(kernels, 1, 2) @ gram - moment, 1, 2)
 
         return through_gram, losses
 

@@ -1,11 +1,14 @@
 """Tables of the models that convert and of those that do not, from the zoo's report."""
 
+import re
+
 from presenting.tables import markdown_table
 from publishing.benchmark_tables import circumstances
 from running.records import read_json
 
 LIBRARIES = ("Keras", "KerasHub")
 WAYS = ("refused", "failed")
+NAMES = re.compile(r"'[^']*'(, '[^']*')*")  # of layers, in a reason: what differs between models
 
 
 def parts(path):
@@ -28,9 +31,14 @@ def is_converted(model):
 
 
 def _reasons(models, *ways):
-    """A line for each model that has a reason of some kind."""
-    rows = [[m["model"], _one_line(m[way])] for m in models for way in ways if way in m]
-    return markdown_table(["Model", "Why"], rows) if rows else "None of these."
+    """A line for each reason of some kind: the models that have it, and its words for the first."""
+    found = {}
+    for model in models:
+        for text in (model[way] for way in ways if way in model):
+            names, _ = found.setdefault(NAMES.sub("", text), ([], _one_line(text)))
+            names.append(model["model"])
+    rows = [[", ".join(names), text] for names, text in found.values()]
+    return markdown_table(["Models", "Why (of the first)"], rows) if rows else "None of these."
 
 
 def _summary(library, models):

@@ -4,11 +4,8 @@ import contextlib
 import sys
 from pathlib import Path
 
-import tensorflow as tf
-
 from datasets.sources import DataError
-from running import records, strategies
-from running.options import choose_device
+from running import machine, records, strategies
 
 
 @contextlib.contextmanager
@@ -30,9 +27,8 @@ def command(name, resumes_after="epoch"):
 
 def distribute(options):
     """The `strategies.Distribution` that the options ask for, with the device chosen."""
-    tf.get_logger().setLevel("ERROR")  # a new network retraces; that is no reason for a warning
     strategy = getattr(options, "strategy", "none")
-    choose_device(options.device, strategy)
+    machine.prepare(options.device, strategy)
     return strategies.create(strategy)
 
 

@@ -4,9 +4,7 @@ import argparse
 import dataclasses
 import typing
 
-import tensorflow as tf
-
-from running.records import OutputError
+import keras
 
 # Sizes that TensorFlow counts with; numbers whose squares float32 can hold.
 RANGES = {int: ("integer", 1, 2**31 - 1), float: ("number", 1e-18, 1e18)}
@@ -95,6 +93,8 @@ def settings_from(settings, options, **changes):
     """Settings made of the options of a command line, and of what these do not say."""
     names = {f.name: f.metadata.get("flag", f.name) for f in dataclasses.fields(settings)}
     given = {field: getattr(options, name) for field, name in names.items() if name in options}
+    if "backend" in names:
+        given["backend"] = keras.backend.backend()
     return settings(**given | changes)
 
 
@@ -153,28 +153,3 @@ def add_flags(group, *names):
     """Options on what becomes of the records, some of `FLAGS`."""
     for name in names:
         group.add_argument(_flag(name), action="store_true", help=FLAGS[name])
-
-
-def choose_device(name, strategy="none"):
-    """Make only the asked-for device visible; "auto" leaves the choice to TensorFlow.
-
-    Under a strategy, "gpu" means all of them.
-    """
-    kind, _, number = name.partition(":")
-    gpus = tf.config.list_physical_devices("GPU")
-    if number and strategy == "mirrored":
-        raise OutputError(
-            f"--strategy mirrored trains on several devices, and --device {name} is one; use "
-            "--device gpu for all, and CUDA_VISIBLE_DEVICES to leave some out."
-        )
-    if kind == "cpu":
-        tf.config.set_visible_devices([], "GPU")
-    if kind == "gpu":
-        index = int(number or 0)
-        if index >= len(gpus):
-            raise OutputError(
-                f"--device {name} asks for a GPU, but TensorFlow sees {len(gpus)} of them; "
-                "use --device cpu, or install tensorflow[and-cuda]."
-            )
-        if number or strategy == "none":
-            tf.config.set_visible_devices(gpus[index], "GPU")

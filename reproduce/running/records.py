@@ -24,10 +24,13 @@ import time
 import zlib
 from pathlib import Path
 
+import keras
 from filelock import FileLock, Timeout
 
 LOCK = ".lock"  # file that says that a process is working in its folder
 CHECK = ', "check": "'  # what comes before the digest in a line
+# Settings that came later: at these values they do not count, so that older runs are still found.
+ADDED = {"backend": "tensorflow"}
 PACKAGES = ("keras-overparam", "keras", "tensorflow", "tensorflow-datasets", "numpy")
 
 
@@ -170,7 +173,8 @@ def settings_digest(settings, by_name=False):
         settings: the dataclass.
         by_name: take its fields in the order of their names, not as they are declared.
     """
-    text = json.dumps(dataclasses.asdict(settings), sort_keys=by_name)
+    fields = {k: v for k, v in dataclasses.asdict(settings).items() if ADDED.get(k) != v}
+    text = json.dumps(fields, sort_keys=by_name)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -180,36 +184,19 @@ def description(data):
 
 
 def versions():
-    """Versions of Python, the machine and the packages that shape a result."""
+    """The backend, and versions of Python, the machine and the packages that shape a result."""
+    backend = keras.backend.backend()
     found = {
+        "backend": backend,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
-    for package in PACKAGES:
+    for package in dict.fromkeys([*PACKAGES, backend]):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             found[package] = None
     return found
-
-
-def device_name():
-    """What TensorFlow computes on, in words."""
-    import tensorflow as tf
-
-    gpus = tf.config.get_visible_devices("GPU")
-    if gpus:
-        return tf.config.experimental.get_device_details(gpus[0]).get("device_name", gpus[0].name)
-    return f"{_cpu_model()}, {os.cpu_count()} cores"
-
-
-def _cpu_model():
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # not Linux
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def now():

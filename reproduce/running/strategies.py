@@ -1,4 +1,4 @@
-"""Training on several devices and machines, through `tf.distribute`.
+"""Training on several devices and machines: `tf.distribute`, or on JAX `keras.distribution`.
 
 A `Distribution` is a strategy, and which of the workers this process is. Every worker runs the same
 command; the chief, the first of them, writes what the command leaves. The others write to a folder
@@ -19,18 +19,10 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
-from keras import layers
 
 STRATEGIES = ("none", "mirrored", "multi-worker")
 LONGEST_WAIT = 600  # seconds for all workers to come
-LOST = (  # what TensorFlow raises when another worker is gone, restarted or silent
-    tf.errors.AbortedError,
-    tf.errors.CancelledError,
-    tf.errors.DeadlineExceededError,
-    tf.errors.FailedPreconditionError,
-    tf.errors.UnavailableError,
-)
+LOST = ("Aborted", "Cancelled", "DeadlineExceeded", "FailedPrecondition", "Unavailable")
 
 
 class ClusterError(Exception):
@@ -39,10 +31,19 @@ class ClusterError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Distribution:
-    """What trains: one of the `STRATEGIES` by name, as an object, and this worker among all."""
+    """What trains: one of the `STRATEGIES` by name, its devices, and this worker among all.
+
+    Attributes:
+        name: of the strategy.
+        devices: names of this worker's devices; None for the one that the backend chooses.
+        strategy: `tf.distribute.Strategy`, where TensorFlow trains on several devices.
+        worker: number of this worker, the chief's being 0.
+        workers: how many there are.
+    """
 
     name: str = "none"
-    strategy: tf.distribute.Strategy = dataclasses.field(default_factory=tf.distribute.get_strategy)
+    devices: tuple[str, ...] | None = None
+    strategy: object = None
     worker: int = 0
     workers: int = 1
 
@@ -54,7 +55,23 @@ class Distribution:
     @property
     def replicas(self):
         """Number of devices, of all workers together."""
-        return self.strategy.num_replicas_in_sync
+        return self.strategy.num_replicas_in_sync if self.strategy else len(self.devices or [None])
+
+    def scope(self):
+        """Within it a network is made, and trained by `fit`, for these devices."""
+        if self.strategy:
+            return self.strategy.scope()
+        if self.devices:
+            return keras.distribution.DataParallel(devices=list(self.devices)).scope()
+        return contextlib.nullcontext()
+
+    def check_shares(self, batch):
+        """Refuse a batch of which the devices cannot have equal shares."""
+        if batch % self.replicas:
+            raise ClusterError(
+                f"A batch of {batch} examples has no equal shares for {self.replicas} devices; "
+                f"train on a number of devices that divides {batch}."
+            )
 
     def describe(self):
         """What a record says of it."""
@@ -75,6 +92,8 @@ class Distribution:
         """
         if self.workers == 1:
             return array
+        import tensorflow as tf
+
         # Every worker adds one array, whatever the number of its devices.
         sent = tf.constant(array.astype("float64"))
         return self.strategy.reduce("SUM", sent, axis=None).numpy().astype(array.dtype)
@@ -113,7 +132,7 @@ class Distribution:
         try:
             yield
             self._part()
-        except LOST as error:
+        except _lost() as error:
             if self.workers == 1:
                 raise
             raise ClusterError(
@@ -126,9 +145,27 @@ class Distribution:
         """Wait for the others, who would take this worker for lost if it ended before them."""
         try:
             self.from_chief(0)
-        except LOST:
+        except _lost():
             if not self.is_chief:  # the chief has done everything
                 raise
+
+
+def in_scope():
+    """Whether a strategy of TensorFlow's makes variables, or trains, here."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return tf.distribute.has_strategy()
+
+
+def _lost():
+    """What TensorFlow raises when another worker is gone, restarted or silent."""
+    if keras.backend.backend() != "tensorflow":
+        return ()
+    import tensorflow as tf
+
+    return tuple(getattr(tf.errors, f"{name}Error") for name in LOST)
 
 
 _TEMPORARY = []  # folders that are deleted at the end of the process
@@ -151,13 +188,34 @@ def create(name):
     TensorFlow must not have computed anything before, if there are several workers.
 
     Raises:
-        ClusterError: if `TF_CONFIG` names no workers, or they do not come.
+        ClusterError: if the backend does not train so, if `TF_CONFIG` names no workers, or they do
+            not come.
     """
     if name == "none":
         return Distribution()
-    if name == "mirrored":
-        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-        return Distribution(name, tf.distribute.MirroredStrategy([one.name for one in devices]))
+    backend = keras.backend.backend()
+    if backend == "jax" and name == "mirrored":
+        devices = keras.distribution.list_devices("gpu") or keras.distribution.list_devices("cpu")
+        return Distribution(name, tuple(devices))
+    if backend != "tensorflow":
+        raise ClusterError(
+            f"--strategy {name} is not there on the backend {backend}: KERAS_BACKEND=tensorflow "
+            "has mirrored and multi-worker, KERAS_BACKEND=jax has mirrored."
+        )
+    return _mirrored() if name == "mirrored" else _multi_worker()
+
+
+def _mirrored():
+    import tensorflow as tf
+
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    strategy = tf.distribute.MirroredStrategy([one.name for one in devices])
+    return Distribution("mirrored", tuple(strategy.extended.worker_devices), strategy)
+
+
+def _multi_worker():
+    import tensorflow as tf
+
     addresses, worker = cluster(os.environ.get("TF_CONFIG", ""))
     wait_for(addresses, worker)
     # While TensorFlow connects, it answers no Ctrl-C: let that end the process.
@@ -171,7 +229,8 @@ def create(name):
         ) from error
     finally:
         signal.signal(signal.SIGINT, handler)
-    return Distribution(name, strategy, worker, len(addresses))
+    devices = tuple(strategy.extended.worker_devices)
+    return Distribution("multi-worker", devices, strategy, worker, len(addresses))
 
 
 def cluster(text):
@@ -244,94 +303,3 @@ def _answers(address):
     except OSError:
         return False
     return True
-
-
-class Replicas:
-    """Trains a network on all devices of a distribution: what `network.fit` does on one.
-
-    Each step, every device takes its share of the batch. The network's objective is divided by
-    their number (see `TwoPartObjective.parts`) and gradients are summed over them, so that the step
-    is that of the whole batch on one device, but for rounding.
-
-    Args:
-        network: a compiled `TwoPartObjective`, made within the strategy's scope.
-        distribution: a `Distribution`.
-        batch: number of examples of a step.
-
-    Raises:
-        ClusterError: if the devices cannot have equal shares.
-    """
-
-    def __init__(self, network, distribution, batch):
-        if batch % distribution.replicas:
-            raise ClusterError(
-                f"A batch of {batch} examples has no equal shares for {distribution.replicas} "
-                f"devices; train on a number of devices that divides {batch}."
-            )
-        self.network = network
-        self.distribution = distribution
-        self.rows = batch // distribution.replicas
-        self._step = tf.function(self._step_of_all)
-
-    def fit(self, batches, epoch, callbacks):
-        """Train on batches, and call callbacks as `network.fit` does.
-
-        Args:
-            batches: data set of the batches of all devices together, the same on every worker.
-            epoch: number of the epoch, for the callbacks.
-            callbacks: list of Keras callbacks.
-        """
-        self.network.stop_training = False
-        callbacks = keras.callbacks.CallbackList(callbacks, model=self.network)
-        callbacks.on_train_begin()
-        callbacks.on_epoch_begin(epoch)
-        logs = None
-        for step, (x, y) in enumerate(batches):
-            callbacks.on_train_batch_begin(step)
-            cross_entropy, l2 = self._step(self._shares(x), self._shares(y)).numpy()
-            logs = {"loss": cross_entropy + l2, "cross_entropy": cross_entropy, "l2": l2}
-            callbacks.on_train_batch_end(step, logs)
-            if self.network.stop_training:
-                break
-        callbacks.on_epoch_end(epoch, logs)
-        callbacks.on_train_end(logs)
-
-    def _shares(self, batch):
-        """The rows of a batch that each of this worker's devices takes."""
-
-        def share(context):
-            first = context.replica_id_in_sync_group * self.rows
-            return batch[first : first + self.rows]
-
-        return self.distribution.strategy.experimental_distribute_values_from_function(share)
-
-    def _step_of_all(self, x, y):
-        strategy = self.distribution.strategy
-        parts = strategy.run(self._step_of_one, (x, y))
-        return strategy.experimental_local_results(parts)[0]
-
-    def _step_of_one(self, x, y):
-        network = self.network
-        with tf.GradientTape() as tape:
-            parts = network.parts(y, network(x, training=True))
-            objective = tf.add_n(parts)
-        variables = network.trainable_variables
-        network.optimizer.apply(tape.gradient(objective, variables), variables)
-        return tf.distribute.get_replica_context().all_reduce("SUM", tf.stack(parts))
-
-
-class GlobalBatchDropout(layers.Dropout):
-    """Dropout whose masks are those that the batch of all devices would have on one.
-
-    Stock dropout draws the same mask on each device.
-    """
-
-    def call(self, inputs, training=False):
-        if not training:
-            return inputs
-        rows = inputs.shape[0]
-        context = tf.distribute.get_replica_context()
-        ones = tf.ones((rows * context.num_replicas_in_sync, *inputs.shape[1:]), inputs.dtype)
-        factors = super().call(ones, training=True)  # 0, or what the kept units are multiplied by
-        first = context.replica_id_in_sync_group * rows
-        return inputs * factors[first : first + rows]

@@ -177,17 +177,8 @@ def test_a_layer_that_two_layers_hold_stays_one():
         assert len(collapse(deep).weights) == len(model.weights)
 
 
-@pytest.mark.parametrize(
-    ("chosen", "names"),
-    [
-        (layers.Conv2D, {"stem"}),
-        ("^he", {"head"}),
-        (lambda layer: layer.name == "body", {"body"}),
-        (["head", layers.Conv2D], {"stem", "head"}),
-    ],
-)
-def test_which_layers(chosen, names):
-    model = keras.Sequential(
+def stem_body_and_head():
+    return keras.Sequential(
         [
             keras.Input((5, 5, 2)),
             layers.Conv2D(3, 3, name="stem"),
@@ -196,9 +187,42 @@ def test_which_layers(chosen, names):
             layers.Dense(2, name="head"),
         ]
     )
-    deep = overparameterize(model, layers=chosen)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "names"),
+    [
+        (lambda model: layers.Conv2D, {"stem"}),
+        (lambda model: "^he", {"head"}),
+        (lambda model: lambda layer: layer.name == "body", {"body"}),
+        (lambda model: model.get_layer("body"), {"body"}),
+        (lambda model: ["head", layers.Conv2D], {"stem", "head"}),
+        (lambda model: [model.get_layer("body"), "head"], {"body", "head"}),
+    ],
+)
+def test_which_layers(chosen, names):
+    model = stem_body_and_head()
+    deep = overparameterize(model, layers=chosen(model))
     assert {layer.name for layer in factored_layers(deep)} == names
     assert isinstance(deep.get_layer("stem"), FactoredConv2D) == ("stem" in names)
+
+
+def test_where_none_is_chosen_it_is_said_why():
+    model = stem_body_and_head()
+    with pytest.raises(ValueError, match=r"`layers` chooses .* Conv1D, .* of the classes Conv2D"):
+        overparameterize(model, layers=layers.Conv1D)
+    with pytest.raises(ValueError, match=r"factored already, collapse\(\) it first"):
+        overparameterize(overparameterize(model))
+
+
+def test_what_a_stock_layer_has_no_counterpart_for_is_reported():
+    kept, lost = (
+        FactoredDense(3, name="kept"),
+        FactoredDense(3, factor_regularizer="l2", name="lost"),
+    )
+    texts = []
+    flat = collapse(keras.Sequential([keras.Input((4,)), kept, lost]), report=texts.append)
+    assert flat.losses == [] and "Without their factor_regularizer: lost." in texts[0]
 
 
 def test_attention_is_factored_as_a_whole_and_saved(tmp_path):

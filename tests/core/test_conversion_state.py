@@ -537,10 +537,26 @@ def forgetful():
     return keras.Sequential([keras.Input((4,)), layer, layers.Dense(3, name="small")])
 
 
+def constrained():
+    dense = layers.Dense(3, kernel_constraint="non_neg", name="small")
+    return keras.Sequential([keras.Input((4,)), dense])
+
+
+def diverged():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="small")])
+    model.set_weights([np.full((4, 3), np.nan), np.zeros(3)])
+    return model
+
+
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (quantized, r"'small' of the class Dense .* is quantized.* before it is quantized"),
+        (
+            quantized,
+            r"'small' of the class Dense .* is quantized.* leave the layer out by `layers`",
+        ),
+        (constrained, r"'small' .* `kernel_constraint`.* regularizer .* or leave the layer out"),
+        (diverged, r"'small' .* not finite.* Load weights .* or leave the layer out"),
         (normalized, r"SpectralNormalization .* variable of the layer 'small'.* Leave 'small' out"),
         (tied, r"'tied' of the class Tied .* variable of the layer 'small'.* Leave 'small' out"),
         (computing, r"'own' of the class Computing .* has a `call` of its own"),

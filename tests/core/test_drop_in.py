@@ -221,12 +221,65 @@ def test_weights_of_a_stock_layer_are_refused_in_one_sentence(name, tmp_path):
     model(stock).save_weights(tmp_path / "stock.weights.h5")
     ours = model(factored)
     before = ours.get_weights()
-    with pytest.raises(
-        ValueError, match=rf"{factored.__name__} 'mine' has variables of the shapes"
-    ):
+    with pytest.raises(ValueError, match=rf"nothing for {factored.__name__} 'mine' in the file"):
         ours.load_weights(tmp_path / "stock.weights.h5")
+    store = {str(i): w for i, w in enumerate(model(stock).get_weights())}
+    with pytest.raises(ValueError, match=rf"{factored.__name__} 'mine' has variables of the shap"):
+        ours.layers[0].load_own_variables(store)
     for a, b in zip(before, ours.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_without_a_seed_a_layer_starts_as_the_stock_one_would(name):
+    outputs = []
+    for kind in classes(name):
+        keras.utils.set_random_seed(3)
+        layer = kind(*CASES[name][0])
+        x = inputs_of(name)
+        outputs.append(numpy(layer(x, x) if name == "MultiHeadAttention" else layer(x)))
+    np.testing.assert_allclose(*outputs, atol=1e-5)
+
+
+def test_what_a_width_does_not_let_through_is_said():
+    layer = built("Dense", width=1)
+    kernel = np.diag([4.0, 3.0, 0.0, 0.0, 0.0, 0.0])[:, :4]
+    with pytest.warns(UserWarning, match=r"FactoredDense 'mine' .* loses 6.0e-01 of its norm"):
+        layer.set_kernel(kernel)
+    np.testing.assert_allclose(numpy(layer.kernel)[0, 0], 4, rtol=1e-6)
+    layer.set_kernel(np.diag([4.0, 0, 0, 0, 0, 0])[:, :4])  # without a warning
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"depth": 0}, {"width": [2, 2]}, {"factorization": "no"}], ids=lambda w: next(iter(w))
+)
+def test_errors_of_factors_name_the_layer(wrong):
+    for name in ("Dense", "MultiHeadAttention"):
+        factored = classes(name)[0]
+        with pytest.raises(ValueError, match=f"{factored.__name__} 'mine': `{next(iter(wrong))}`"):
+            built(name, **wrong)
+    with pytest.raises(ValueError, match="FactoredDense 'mine'` must be a non-empty array of fin"):
+        built("Dense").set_kernel(np.full((6, 4), np.nan))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="of PyTorch")
+def test_compilation_and_tracing_warn_of_nothing_but_with_stock_layers():
+    import torch
+
+    def warnings_of(kind, function):
+        model = keras.Sequential([keras.Input((6,)), kind(4), kind(3)])
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            function(model)
+        return {str(warning.message)[:60] for warning in caught}
+
+    x = torch.ones(2, 6)
+    for function in (
+        lambda model: torch.compile(model, backend="eager")(x),
+        lambda model: torch.jit.trace(model, x),
+    ):
+        stock = warnings_of(layers.Dense, function)
+        assert warnings_of(FactoredDense, function) <= stock
 
 
 # Shapes -------------------------------------------------------------------------------------------

@@ -315,7 +315,7 @@ def test_tracking_with_leading_axes():
     bases = np.stack([basis_of(kernel) for kernel in kernels])
     for moved in (0.0, 0.5):
         there = kernels + moved * gradients
-        root = tracked_root(there, keras.ops.convert_to_tensor(bases))
+        root = tracked_root(*map(keras.ops.convert_to_tensor, (there, bases)))
         found = numpy(precondition_by_root(root, keras.ops.convert_to_tensor(gradients)))
         for index in range(3):
             expected = by_singular_values(there[index], gradients[index], 2)
@@ -509,10 +509,10 @@ def test_one_output_formula_is_the_matrix_formula(size, depth, seed):
     )
     tolerance = left_of_zero("float64", depth) * np.abs(column).max()
     np.testing.assert_allclose((matrix @ turn.T)[:, :1], column, rtol=1e-5, atol=tolerance)
-    step, momentum = step_and_momentum(kernel, gradient, depth)
+    step, momentum = map(numpy, step_and_momentum(kernel, gradient, depth))
     np.testing.assert_allclose(step * (gradient + momentum), column, rtol=1e-10)
     norm = np.linalg.norm(kernel)
-    np.testing.assert_allclose(numpy(step).item(), norm ** (2 - 2 / depth), rtol=1e-10)
+    np.testing.assert_allclose(step.item(), norm ** (2 - 2 / depth), rtol=1e-10)
     projection = kernel * (kernel.T @ gradient) / norm**2
     np.testing.assert_allclose(momentum, (depth - 1) * projection, rtol=1e-8, atol=1e-10)
 

@@ -39,6 +39,29 @@ def gradients_of(kernels, seed=5):
     return [ops.convert_to_tensor(rng.normal(size=k.shape).astype("float32")) for k in kernels]
 
 
+@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize("first", ["names", "build"])
+@pytest.mark.parametrize("excluded", [["h/"], ["o/"], ["kernel"], ["bias"]], ids=lambda e: e[0])
+def test_names_that_are_excluded_from_weight_decay_are_those_of_sgd(excluded, first, depth):
+    """As Keras's backends have names: with those of layers in them on TensorFlow alone."""
+    decayed = []
+    for optimizer in (
+        keras.optimizers.SGD(0.1, weight_decay=depth * 0.05),
+        EndToEnd(0.1, depth, weight_decay=0.05),
+    ):
+        kernels = variables((6, 5), (5,), (5, 3), (3,), names=["h", "h", "o", "o"])
+        if first == "build":
+            optimizer.build(kernels)
+        optimizer.exclude_from_weight_decay(var_names=excluded)
+        before = [numpy(kernel) for kernel in kernels]
+        optimizer.apply([ops.zeros(kernel.shape) for kernel in kernels], kernels)
+        ratios = [np.sum(numpy(k)) / np.sum(b) for k, b in zip(kernels, before, strict=True)]
+        decayed.append([ratio < 0.9999 for ratio in ratios])
+    assert decayed[0] == decayed[1]
+    if keras.backend.backend() == "tensorflow" or "/" not in excluded[0]:
+        assert set(decayed[0]) == {True, False}
+
+
 def stepped(optimizer, kernels, steps=1):
     """Values of variables after some steps of an optimizer."""
     for step in range(steps):

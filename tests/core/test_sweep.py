@@ -318,7 +318,8 @@ def test_each_part_is_on_its_device():
     for name, trainer, count in zip(DEVICES, together.trainers, (2, 1), strict=True):
         assert len(trainer.steps()) == count
         for tensor in keras.tree.flatten(trainer.carry):
-            assert str(tensor.device).lower().endswith(name)
+            device = str(tensor.device).lower()
+            assert device.endswith(name) or device == "cpu"  # PyTorch has one
 
 
 @pytest.mark.parametrize("devices", [[], ["cpu:0", "cpu:7"], ["cpu:0", "nonsense"], [None]])

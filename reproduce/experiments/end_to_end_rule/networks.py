@@ -5,12 +5,12 @@ seeds, and the kernels that the rule trains are advanced together in one compile
 """
 
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
 from keras_overparam import chain_product, end_to_end_step
 from keras_overparam.factorization import factor_gradients
 from keras_overparam.sweep.problems import Regression
+from running.machine import compiled
 
 
 class Problem(Regression):
@@ -31,9 +31,8 @@ class Problem(Regression):
 
     def loss(self, kernels):
         """Losses of kernels `(…, inputs, outputs)`, as a NumPy array of shape `(…)`."""
-        kernels = np.asarray(kernels)
-        flat = ops.convert_to_tensor(kernels.reshape(-1, *self.kernel_shape))
-        return np.asarray(self._losses(flat)).reshape(kernels.shape[:-2])
+        flat = ops.reshape(kernels, (-1, *self.kernel_shape))
+        return ops.convert_to_numpy(self._losses(flat)).reshape(kernels.shape[:-2])
 
     def gradient(self, kernels):
         """Gradients of the losses of kernels, a tensor of their shape."""
@@ -83,11 +82,10 @@ def trainer(problem, depth, learning_rate):
         difference = relative_difference(_products(networks), kernels)
         return networks, kernels, ops.maximum(largest, difference)
 
-    @tf.function(autograph=False)
     def advance(networks, kernels, largest, steps):
         return ops.fori_loop(0, steps, step, (networks, kernels, largest))
 
-    return advance
+    return compiled(advance)
 
 
 def relative_difference(kernels, others):

@@ -2,8 +2,9 @@
 
 import dataclasses
 
+import keras
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
 from experiments.end_to_end_rule.networks import (
     Problem,
@@ -14,7 +15,7 @@ from experiments.end_to_end_rule.networks import (
 from experiments.starts import STARTS
 from keras_overparam import chain_product
 from keras_overparam.factorization import balancedness_gap
-from running import records, runs
+from running import machine, records, runs
 from running.options import option
 
 POINTS = 80  # recorded iterations, logarithmically spaced
@@ -118,7 +119,7 @@ def run(settings, data, folder, again=False):
             "precision": "float64",
             "data": description,
             "versions": records.versions(),
-            "device": records.device_name(),
+            "device": machine.device_name(),
         }
 
     return runs.run(folder, start, lambda record: follow(problem, settings), again=again)
@@ -139,23 +140,23 @@ def follow(problem, settings):
         width's kernel, and the `imbalance` of the factors at start and end. From a balanced start
         there is one rule for all widths.
     """
-    networks, rule = starts(problem.kernel_shape, settings)
-    largest = np.zeros((len(networks), len(settings.seeds)))
+    networks, rule = keras.tree.map_structure(
+        ops.convert_to_tensor, starts(problem.kernel_shape, settings)
+    )
+    largest = ops.zeros((len(networks), len(settings.seeds)), "float64")
     advance = trainer(problem, settings.depth, settings.step_size)
     seen, imbalances = [], [_imbalance(networks)]
     for steps in np.diff(settings.recorded_iterations, prepend=0):
-        try:
-            networks, rule, largest = advance(networks, rule, largest, tf.constant(steps, tf.int32))
-        except tf.errors.InvalidArgumentError:  # the kernel overflowed and has no eigenvectors
-            rule, largest = np.full(rule.shape, np.nan), np.full(largest.shape, np.nan)
-        seen.append(_compare(problem, networks, np.asarray(rule)))
+        count = ops.convert_to_tensor(np.int32(steps))
+        networks, rule, largest = advance(networks, rule, largest, count)
+        seen.append(_compare(problem, networks, rule))
         finite = all(np.isfinite(seen[-1][name]).all() for name in ("loss", "rule_loss"))
         if not finite:
             break
     imbalances.append(_imbalance(networks))
     curves = {name: np.stack([one[name] for one in seen], axis=-1) for name in seen[0]}
     curves["width_difference"] = curves["width_difference"].max(axis=-1)
-    curves["largest_difference"] = np.asarray(largest)
+    curves["largest_difference"] = ops.convert_to_numpy(largest)
     return {
         "status": "finished" if finite else "diverged",
         "iterations": settings.recorded_iterations[: len(seen)],
@@ -181,12 +182,14 @@ def starts(shape, settings):
 
 
 def _compare(problem, networks, rule):
-    kernels = np.stack([chain_product([np.asarray(a) for a in factors]) for factors in networks])
+    kernels = ops.stack([chain_product(factors) for factors in networks])
+    differences = (relative_difference(kernels, other) for other in (rule, kernels[0]))
+    difference, width_difference = map(ops.convert_to_numpy, differences)
     return {
         "loss": problem.loss(kernels),
         "rule_loss": problem.loss(rule),
-        "difference": np.asarray(relative_difference(kernels, rule)),
-        "width_difference": np.asarray(relative_difference(kernels, kernels[0])),
+        "difference": difference,
+        "width_difference": width_difference,
     }
 
 
@@ -194,9 +197,9 @@ def _imbalance(networks):
     """`max ‖Ajᵀ Aj − A[j+1] A[j+1]ᵀ‖` relative to `max ‖Aj‖²`, by width and seed."""
     found = []
     for factors in networks:
-        squares = [np.sum(np.square(factor), axis=(-2, -1)) for factor in factors]
-        found.append(np.asarray(balancedness_gap(factors)) / np.max(squares, axis=0))
-    return np.stack(found)
+        squares = ops.stack([ops.sum(ops.square(one), axis=(-2, -1)) for one in factors])
+        found.append(balancedness_gap(factors) / ops.max(squares, axis=0))
+    return ops.convert_to_numpy(ops.stack(found))
 
 
 def _rounded(values):

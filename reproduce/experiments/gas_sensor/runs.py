@@ -14,7 +14,7 @@ from keras_overparam import identity_factors, sweep_linear_networks
 from keras_overparam.factorization import hidden_widths
 from keras_overparam.sweep import logarithmic_grid
 from keras_overparam.sweep.checkpoint import CheckpointError
-from running import records, runs
+from running import machine, records, runs
 from running.options import option
 from running.strategies import Distribution
 
@@ -136,7 +136,7 @@ def _description(settings, data, distribution):
         "precision": settings.precision,
         "data": records.description(data),
         "versions": records.versions(),
-        "device": records.device_name(),
+        "device": machine.device_name(),
         "distribution": distribution.describe(),
     }
 
@@ -157,9 +157,6 @@ def train_part(settings, data, folder, exponents, distribution):
     share = np.array_split(np.arange(count), workers)[distribution.worker]
     of_share = f"-{distribution.worker + 1}of{workers}" if workers > 1 else ""
     checkpoint = folder / f"sweep{min(exponents):+d}{of_share}.npz"
-    devices = None
-    if distribution.name != "none":
-        devices = distribution.strategy.extended.worker_devices
     with tqdm(total=settings.iterations, unit="iteration", leave=False) as bar:
         sweep = functools.partial(
             sweep_linear_networks,
@@ -173,7 +170,7 @@ def train_part(settings, data, folder, exponents, distribution):
             dtype=settings.precision,
             checkpoint=checkpoint,
             progress=bar.update,
-            devices=devices,
+            devices=distribution.devices,
         )
         try:
             result = sweep()

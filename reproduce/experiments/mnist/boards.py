@@ -1,9 +1,9 @@
 """What TensorBoard shows of a run beside its curves: settings, hyperparameters, figures."""
 
 import dataclasses
+from pathlib import Path
 
-import tensorflow as tf
-from tensorboard.plugins.hparams import api as hparams
+from keras_overparam.event_log import EventLog
 
 COMPARED_BY = {
     "validation/error_percent": "validation error (%)",
@@ -11,21 +11,20 @@ COMPARED_BY = {
 }
 
 
-def describe(settings):
-    """Write what a run is, as a text and as hyperparameters, to the present writer.
+def describe(settings, log):
+    """Show what a run is, as a text and as hyperparameters.
 
     Args:
         settings: a frozen dataclass with `model_name`.
+        log: the run's `EventLog`.
     """
     values = {
         name: "" if value is None else value for name, value in dataclasses.asdict(settings).items()
     }
     lines = [f"{settings.model_name}", "", "| setting | value |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in values.items() if value != ""]
-    tf.summary.text("settings", "\n".join(lines), step=0)
-    metrics = [hparams.Metric(tag, display_name=name) for tag, name in COMPARED_BY.items()]
-    hparams.hparams_config([hparams.HParam(name) for name in values], metrics)
-    hparams.hparams({"model": settings.model_name} | values)
+    log.text("settings", "\n".join(lines))
+    log.hparams({"model": settings.model_name} | values, COMPARED_BY)
 
 
 def show_figure(log_dir, name, path):
@@ -36,8 +35,6 @@ def show_figure(log_dir, name, path):
         name: what the dashboard calls it.
         path: a PNG file.
     """
-    image = tf.io.decode_png(tf.io.read_file(str(path)), channels=3)
-    writer = tf.summary.create_file_writer(str(log_dir))
-    with writer.as_default(step=0):
-        tf.summary.image(name, image[None])
-    writer.close()
+    log = EventLog(log_dir)
+    log.image(name, Path(path).read_bytes())
+    log.flush()

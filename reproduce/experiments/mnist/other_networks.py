@@ -41,6 +41,7 @@ class Settings:
     dataset: str = "mnist"
     jit: str = option("off", choices=("auto", "on", "off"), help="XLA")
     mixed_precision: str = option("off", choices=("off", "float16", "bfloat16"), help="compute in")
+    backend: str = "tensorflow"  # each draws its own weights and masks from a seed
 
     def __post_init__(self):
         if self.factored == "none":
@@ -55,7 +56,8 @@ class Settings:
     def run_name(self):
         """A readable folder name that differs whenever the settings do."""
         digest = settings_digest(self, by_name=True)
-        return f"{self.dataset}-{self.network}-{self.factored}-seed{self.seed}-{digest}"
+        where = "" if self.backend == "tensorflow" else f"-{self.backend}"
+        return f"{self.dataset}-{self.network}-{self.factored}{where}-seed{self.seed}-{digest}"
 
     def build_network(self, image_shape):
         """The network for images of a shape, with weights drawn for `seed`."""

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 from tqdm.auto import tqdm
 
 from experiments.mnist import boards, tutorial_cnn
 from keras_overparam import FactorMonitor, collapse
 from keras_overparam.callbacks import watched_kernels
-from running import records, runs
-from running.strategies import Distribution, Replicas
+from keras_overparam.event_log import EventLog
+from running import machine, records, runs
+from running.strategies import Distribution
 
 METRICS = ("objective", "cross_entropy", "l2")
 SUMMARY_EVERY = 10  # steps between two TensorBoard points
@@ -80,8 +80,7 @@ class Run:
         records.make_folder(self.checkpoints)
         ends = [0, *tutorial_cnn.epoch_ends(self.settings, len(self.training[1]))]
         steps = StepRecorder(self.logs, ends[-1], ends[self.done])
-        with steps.writer.as_default(step=steps.step):
-            boards.describe(self.settings)
+        boards.describe(self.settings, steps.log)
         finite = self.distribution.from_chief(_finite_so_far(record))
         with steps:
             for epoch in range(self.done, self.settings.epochs):
@@ -94,31 +93,23 @@ class Run:
         policy = self.settings.mixed_precision
         keras.config.set_dtype_policy("float32" if policy == "off" else f"mixed_{policy}")
         shape = self.data.train_images.shape[1:]
-        with self.distribution.strategy.scope():
+        self.distribution.check_shares(tutorial_cnn.BATCH)
+        with self.distribution.scope():
             self.network = self.settings.build_network(shape)
             tutorial_cnn.compile_network(self.network, self.settings, len(self.training[1]))
         self.monitors = [FactorMonitor(self.logs)] if watched_kernels(self.network) else []
-        self.replicas = None
-        if self.distribution.name != "none":
-            self.replicas = Replicas(self.network, self.distribution, tutorial_cnn.BATCH)
+        if self.distribution.devices:
             self.copy = self.settings.build_network(shape)  # its layers are stock layers
+        if self.distribution.strategy:
+            from running.replicas import Replicas
+
+            self.fit = Replicas(self.network, self.distribution).fit
 
     def _epoch(self, epoch, first, last, steps, record):
         started = time.perf_counter()
         steps.start_epoch()
         batches = tutorial_cnn.batches(*self.training, first, last)
-        callbacks = [steps, *self.monitors]
-        if self.replicas:
-            self.replicas.fit(batches, epoch, callbacks)
-        else:
-            self.network.fit(
-                batches,
-                initial_epoch=epoch,
-                epochs=epoch + 1,
-                verbose=0,
-                shuffle=False,
-                callbacks=callbacks,
-            )
+        self.fit(batches, epoch, [steps, *self.monitors])
         seconds = time.perf_counter() - started
         outputs = tutorial_cnn.logits(self._on_one_device(), self.validation[0])
         error = tutorial_cnn.error_percent(outputs, self.validation[1])
@@ -142,9 +133,21 @@ class Run:
                 old.unlink()
         return finite
 
+    def fit(self, batches, epoch, callbacks):
+        """Train on the batches of an epoch."""
+        with self.distribution.scope():
+            self.network.fit(
+                batches,
+                initial_epoch=epoch,
+                epochs=epoch + 1,
+                verbose=0,
+                shuffle=False,
+                callbacks=callbacks,
+            )
+
     def _on_one_device(self):
         """The network as it is now, in variables that no strategy manages."""
-        if not self.replicas:
+        if not self.distribution.devices:
             return self.network
         for variable, value in zip(self.copy.variables, self.network.variables, strict=True):
             variable.assign(value.numpy())
@@ -199,9 +202,9 @@ class Run:
                 "test": len(data.test_labels),
             },
             "versions": records.versions(),
-            "device": records.device_name(),
+            "device": machine.device_name(),
             **self.distribution.describe(),
-            "threads": tf.config.threading.get_intra_op_parallelism_threads(),
+            "threads": machine.threads(),
         }
 
     def _finish(self, status):
@@ -233,7 +236,8 @@ class StepRecorder(keras.callbacks.Callback):
     def __init__(self, log_dir, total_steps, first_step, show=True):
         super().__init__()
         self.step = first_step
-        self.writer = tf.summary.create_file_writer(str(log_dir))
+        self.log = EventLog(log_dir)
+        self.log.begin(first_step)
         self.bar = tqdm(
             total=total_steps,
             initial=first_step,
@@ -248,7 +252,7 @@ class StepRecorder(keras.callbacks.Callback):
 
     def __exit__(self, *_):
         self.bar.close()
-        self.writer.close()
+        self.log.flush()
 
     def start_epoch(self):
         """Forget the steps of the epoch before."""
@@ -256,16 +260,11 @@ class StepRecorder(keras.callbacks.Callback):
         self.seconds = []
         self.clock = time.perf_counter()
 
-    def on_train_batch_begin(self, batch, logs=None):
-        """Make the batch's metrics its own, not a mean over the epoch."""
-        self.model.reset_metrics()
-
     def on_train_batch_end(self, batch, logs=None):
         """Record the step; stop the training if it diverged."""
         clock = time.perf_counter()
         self.seconds.append(clock - self.clock)
         self.clock = clock
-        logs = {"objective": logs["loss"], **logs}
         for name in METRICS:
             self.values[name].append(float(logs[name]))
         if not math.isfinite(logs["objective"]):
@@ -277,7 +276,7 @@ class StepRecorder(keras.callbacks.Callback):
             self.summarize({f"training/{name}": logs[name] for name in METRICS})
 
     def summarize(self, scalars):
-        """Write scalars to TensorBoard at the present step."""
-        with self.writer.as_default(step=self.step):
-            for name, value in scalars.items():
-                tf.summary.scalar(name, value)
+        """Show scalars in TensorBoard at the present step."""
+        for name, value in scalars.items():
+            self.log.scalar(name, float(value), self.step)
+        self.log.flush()

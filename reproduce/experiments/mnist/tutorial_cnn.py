@@ -10,18 +10,19 @@ import dataclasses
 
 import keras
 import numpy as np
-import tensorflow as tf
-from keras import layers
+from keras import layers, ops
 
 from keras_overparam import FactoredDense
+from running.machine import framework
 from running.options import option
 from running.records import settings_digest
-from running.strategies import GlobalBatchDropout
+from running.strategies import in_scope
 
 L2_COEFFICIENT = 5e-4  # times half the squared norm
 DECAY = 0.95
 MOMENTUM = 0.9
 BATCH = 64
+ROWS = 500  # of images, where nothing is trained
 HELD_OUT = 5000  # first training images, for validation
 REGULARIZE = ("product", "factors", "none")
 
@@ -48,6 +49,7 @@ class Settings:
     dataset: str = "mnist"
     jit: str = option("auto", choices=("auto", "on", "off"), help="XLA")
     mixed_precision: str = option("off", choices=("off", "float16", "bfloat16"), help="compute in")
+    backend: str = "tensorflow"  # each draws its own weights and masks from a seed
 
     def __post_init__(self):
         if self.depth == 1:  # one matrix is its own product, and has no hidden width
@@ -67,7 +69,8 @@ class Settings:
         """A readable folder name that differs whenever the settings do."""
         digest = settings_digest(self, by_name=True)
         model = "original" if self.depth == 1 else f"depth{self.depth}"
-        return f"{self.dataset}-{model}-{self.regularize}-seed{self.seed}-{digest}"
+        where = "" if self.backend == "tensorflow" else f"-{self.backend}"
+        return f"{self.dataset}-{model}-{self.regularize}{where}-seed{self.seed}-{digest}"
 
     def build_network(self, image_shape):
         """The network for images of a shape, with weights drawn for `seed`."""
@@ -81,7 +84,9 @@ def build_network(settings, image_shape=(28, 28, 1)):
     matrix of each dense layer, whatever their depth. Within a strategy's scope the masks are those
     of one device too.
     """
-    dropout = GlobalBatchDropout if tf.distribute.has_strategy() else layers.Dropout
+    dropout = layers.Dropout
+    if in_scope():
+        from running.replicas import GlobalBatchDropout as dropout
 
     def weights(index):
         return keras.initializers.TruncatedNormal(
@@ -112,15 +117,24 @@ def build_network(settings, image_shape=(28, 28, 1)):
     for variable in network.trainable_variables:
         # Of the variables only: the layers' configurations stay loadable without this module.
         if isinstance(variable.regularizer, keras.regularizers.L2):
-            variable.regularizer = _OnePassL2(variable.regularizer.l2)
+            variable.regularizer = OnePassL2(variable.regularizer.l2)
     return network
 
 
-class _OnePassL2(keras.regularizers.L2):
-    """Keras's L2 without an array of squares: by TensorFlow's own operation."""
+class OnePassL2(keras.regularizers.L2):
+    """Keras's L2 without an array of squares: by TensorFlow's own operation, or fused by XLA.
+
+    On PyTorch it is the product of the flattened matrix with itself.
+    """
 
     def __call__(self, x):
-        return 2 * self.l2 * tf.nn.l2_loss(x)
+        backend = keras.backend.backend()
+        if backend == "tensorflow":
+            return 2 * self.l2 * framework().nn.l2_loss(x)
+        if backend == "torch":
+            flat = ops.reshape(x, (-1,))
+            return self.l2 * ops.dot(flat, flat)
+        return super().__call__(x)
 
 
 def dense(settings, units, activation, kernel_initializer, name):
@@ -156,19 +170,22 @@ def _logits_dtype():
 
 @keras.saving.register_keras_serializable(package="keras_overparam_reproduce")
 class TwoPartObjective(keras.Model):
-    """A functional model that reports cross-entropy and L2 term beside their sum, the objective."""
+    """A functional model that reports each batch's cross-entropy, L2 term and their sum."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.cross_entropy = keras.metrics.Mean(name="cross_entropy")
-        self.l2 = keras.metrics.Mean(name="l2")
+        self.objective = Latest(name="objective")
+        self.cross_entropy = Latest(name="cross_entropy")
+        self.l2 = Latest(name="l2")
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Mean cross-entropy of the batch plus the regularizers' terms."""
         cross_entropy, l2 = self.parts(y, y_pred)
+        objective = cross_entropy + l2
+        self.objective.update_state(objective)
         self.cross_entropy.update_state(cross_entropy)
         self.l2.update_state(l2)
-        return cross_entropy + l2
+        return objective
 
     def parts(self, y, y_pred):
         """Cross-entropy and L2 term.
@@ -176,12 +193,29 @@ class TwoPartObjective(keras.Model):
         On each of several devices, its share of them: the sum over all devices is the mean over the
         whole batch, and one L2 term.
         """
-        cross_entropy = tf.reduce_mean(
-            tf.nn.sparse_softmax_cross_entropy_with_logits(y, tf.cast(y_pred, tf.float32))
+        logits = ops.cast(y_pred, "float32")
+        cross_entropy = ops.mean(
+            keras.losses.sparse_categorical_crossentropy(y, logits, from_logits=True)
         )
-        l2 = tf.add_n(self.losses) if self.losses else tf.zeros_like(cross_entropy)
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        l2 = sum(self.losses, start=ops.zeros_like(cross_entropy))
+        replicas = framework().distribute.get_strategy().num_replicas_in_sync if in_scope() else 1
         return cross_entropy / replicas, l2 / replicas
+
+
+class Latest(keras.metrics.Metric):
+    """A value of the last batch, where Keras's metrics tell of all since the epoch began."""
+
+    def __init__(self, name, dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        self.value = self.add_variable((), initializer="zeros", name="value")
+
+    def update_state(self, value):
+        """Take a batch's value."""
+        self.value.assign(ops.cast(value, self.dtype))
+
+    def result(self):
+        """The value."""
+        return ops.convert_to_tensor(self.value)
 
 
 def compile_network(network, settings, train_size):
@@ -203,20 +237,52 @@ def epoch_ends(settings, train_size):
 
 
 def scale(pixels):
-    """Pixels 0…255 as the tutorial feeds them: −0.5…0.5."""
-    return (tf.cast(pixels, tf.float32) - 127.5) / 255.0
+    """Pixels 0…255, an array or a tensor, as the tutorial feeds them: −0.5…0.5."""
+    numbers = pixels.astype("float32") if isinstance(pixels, np.ndarray) else _float32(pixels)
+    return (numbers - 127.5) / 255.0
+
+
+def _float32(tensor):
+    return ops.cast(tensor, "float32")
 
 
 def batches(images, labels, first_step, last_step):
-    """Batches of steps `first_step … last_step − 1`, in file order.
+    """Batches of steps `first_step … last_step − 1`, in file order, for `fit`.
 
     Step t takes the 64 examples from `t · 64 mod (n − 64)` on, as the tutorial does.
     """
+    if keras.backend.backend() == "tensorflow":
+        return _data_set(images, labels, first_step, last_step)
+    return Batches(images, labels, range(first_step, last_step))
+
+
+def _offset(step, size):
+    return step * BATCH % (size - BATCH)
+
+
+class Batches(keras.utils.PyDataset):
+    """The batches of some steps, for any backend."""
+
+    def __init__(self, images, labels, steps):
+        super().__init__()
+        self.images, self.labels, self.steps = images, labels, steps
+
+    def __len__(self):
+        return len(self.steps)
+
+    def __getitem__(self, index):
+        offset = _offset(self.steps[index], len(self.labels))
+        rows = slice(offset, offset + BATCH)
+        return scale(self.images[rows]), self.labels[rows]
+
+
+def _data_set(images, labels, first_step, last_step):
+    """The same batches by `tf.data`, which makes them while the network trains."""
+    tf = framework()
     images, labels = tf.constant(images), tf.constant(labels)
-    size = len(labels)
 
     def batch(step):
-        offset = step * BATCH % (size - BATCH)
+        offset = _offset(step, len(labels))
         x = tf.ensure_shape(images[offset : offset + BATCH], (BATCH, *images.shape[1:]))
         return scale(x), tf.ensure_shape(labels[offset : offset + BATCH], (BATCH,))
 
@@ -230,15 +296,19 @@ def _untuned(dataset):
     Its thread sleeps twice as long each time, 10 ms, 20 ms, …, and the end of an iteration now and
     then waits for it to wake: an epoch of 25 seconds took 41, one of 42 took 82.
     """
-    options = tf.data.Options()
+    options = framework().data.Options()
     options.autotune.enabled = False
     return dataset.with_options(options)
 
 
 def logits(network, images):
     """Outputs of a network for uint8 images, as a float32 array."""
-    inputs = tf.data.Dataset.from_tensor_slices(images).batch(500).map(scale).prefetch(2)
-    return np.asarray(network.predict(_untuned(inputs), verbose=0), "float32")
+    if keras.backend.backend() == "tensorflow":
+        slices = framework().data.Dataset.from_tensor_slices(images)
+        outputs = network.predict(_untuned(slices.batch(ROWS).map(scale).prefetch(2)), verbose=0)
+    else:
+        outputs = network.predict(scale(images), batch_size=ROWS, verbose=0)
+    return np.asarray(outputs, "float32")
 
 
 def error_percent(outputs, labels):

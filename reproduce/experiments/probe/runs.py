@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 from experiments.probe.problems import LOSSES
 from keras_overparam import probe
 from keras_overparam.probing import STARTS, Tuned
-from running import records, runs
+from running import machine, records, runs
 
 DEPTHS = (2, 3)
 SHARE = 10  # the full run's iterations over the probe's
@@ -54,7 +54,7 @@ def run(problem, options, output):
             },
             "data": {"shape": list(data[0].shape)},
             "versions": records.versions(),
-            "device": records.device_name(),
+            "device": machine.device_name(),
         }
 
     def work(record):

@@ -1,0 +1,123 @@
+"""What a script asks of the machine, and of Keras's backend where `keras.ops` has no word."""
+
+import contextlib
+import importlib
+import os
+import platform
+from pathlib import Path
+
+import keras
+
+from running.records import OutputError
+
+TITLES = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
+WITH_GPU = {  # what to install
+    "tensorflow": "tensorflow[and-cuda]",
+    "jax": "jax[cuda12]",
+    "torch": "a build of torch for CUDA",
+}
+_CHOSEN = contextlib.ExitStack()  # the device, from when it is chosen to the end of the process
+
+
+def framework():
+    """The backend's own module; no other backend is imported."""
+    return importlib.import_module(keras.backend.backend())
+
+
+def prepare(device="auto", strategy="none"):
+    """Have the backend compute on the asked-for device, and in float64 where that is asked for.
+
+    TensorFlow would warn of functions that are traced again: each new network is.
+    """
+    if keras.backend.backend() == "tensorflow":
+        framework().get_logger().setLevel("ERROR")
+    if keras.backend.backend() == "jax":  # which otherwise makes float32 of it
+        framework().config.update("jax_enable_x64", True)
+    choose_device(device, strategy)
+
+
+def choose_device(name, strategy="none"):
+    """Compute on the asked-for device alone; "auto" leaves the choice to the backend.
+
+    Under a strategy, "gpu" means all of them.
+
+    Raises:
+        OutputError: if there is no such device, or a strategy wants several.
+    """
+    kind, _, number = name.partition(":")
+    if kind == "auto":
+        return
+    if number and strategy == "mirrored":
+        raise OutputError(
+            f"--strategy mirrored trains on several devices, and --device {name} is one; use "
+            "--device gpu for all, and CUDA_VISIBLE_DEVICES to leave some out."
+        )
+    backend, index = keras.backend.backend(), int(number or 0)
+    if kind == "gpu" and index >= (count := len(_gpus())):
+        raise OutputError(
+            f"--device {name} asks for a GPU, but {TITLES[backend]} sees {count} of them; "
+            f"use --device cpu, or install {WITH_GPU[backend]}."
+        )
+    if backend != "tensorflow":
+        _CHOSEN.enter_context(keras.device(f"{kind}:{index}"))
+    elif kind == "cpu":
+        framework().config.set_visible_devices([], "GPU")
+    elif number or strategy == "none":
+        framework().config.set_visible_devices(_gpus()[index], "GPU")
+
+
+def _gpus():
+    """The GPUs that the backend sees."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        return framework().config.list_physical_devices("GPU")
+    if backend == "jax":
+        return [device for device in framework().devices() if device.platform == "gpu"]
+    return range(framework().cuda.device_count())
+
+
+def device_name():
+    """What the backend computes on, in words."""
+    gpu = globals()[f"_{keras.backend.backend()}_gpu"]()
+    return gpu or f"{_cpu_model()}, {os.cpu_count()} cores"
+
+
+def _tensorflow_gpu():
+    config = framework().config
+    gpus = config.get_visible_devices("GPU")
+    details = config.experimental.get_device_details(gpus[0]) if gpus else {}
+    return details.get("device_name", gpus[0].name) if gpus else None
+
+
+def _jax_gpu():
+    (device,) = framework().numpy.zeros(()).devices()  # where arrays are made
+    return device.device_kind if device.platform == "gpu" else None
+
+
+def _torch_gpu():
+    device = keras.ops.zeros(()).device
+    return framework().cuda.get_device_name(device) if device.type == "cuda" else None
+
+
+def _cpu_model():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def threads():
+    """How many threads share an operation, as the backend has it; None where it does not say."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        return framework().config.threading.get_intra_op_parallelism_threads()
+    return framework().get_num_threads() if backend == "torch" else None
+
+
+def compiled(function):
+    """A function of tensors as one graph on TensorFlow, compiled on JAX, as it is on PyTorch."""
+    if keras.backend.backend() == "tensorflow":
+        return framework().function(function, autograph=False)
+    return framework().jit(function) if keras.backend.backend() == "jax" else function
