@@ -116,10 +116,10 @@ class FactorMonitor(keras.callbacks.Callback):
     For each factored layer, and each kernel that `EndToEnd` trains, every `update_freq` steps:
 
     - the norm, the largest singular values, their histogram and the effective rank of the product;
-    - `balancedness_gap` of the factors, relative to their size;
+    - of factors: their `balancedness_gap`, relative to their size;
     - the extremes and the spread of the spectrum of the end-to-end rule's preconditioner;
-    - how far that step changed the product as the end-to-end rule says: cosine and distance; not
-      where it changed nothing;
+    - of factors: how far that step changed the product as the end-to-end rule says, cosine and
+      distance; not where it changed nothing;
     - for kernels of one output (or one input), the rule's adaptive step and its momentum's share.
 
     Steps are the optimizer's updates: of accumulated gradients, it takes several batches to one;

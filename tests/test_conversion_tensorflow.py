@@ -29,7 +29,7 @@ def application(make, size):
 @pytest.mark.parametrize(
     ("name", "layers", "rate", "steps"),
     [
-        ("MobileNetV2", None, 1e-4, 50),
+        ("MobileNetV2", None, 1e-4, 20),
         pytest.param("ResNet50", None, 1e-5, 5, marks=pytest.mark.slow),  # it takes minutes
     ],
 )

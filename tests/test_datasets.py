@@ -3,14 +3,17 @@
 import gzip
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import requests
 
 from datasets import images as datasets
+from datasets import sources
 from datasets.images import DataError, load_images
 
 TRAIN_IMAGES = "train-images-idx3-ubyte.gz"
@@ -173,6 +176,25 @@ def test_without_network_mnist_names_the_ways_out(tmp_path):
         load_images("mnist", data_dir=tmp_path)
     for way in ("TFDS_DATA_DIR", "--data-dir", "--archives", "KERAS_OVERPARAM_ARCHIVES", "network"):
         assert way in str(caught.value)
+
+
+def test_other_backends_read_the_archives_themselves(prepared, archives, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    monkeypatch.setattr(sources, "import_tfds", None)
+    found, expected = load_images("mnist", archives=archives), prepared[1]
+    assert found.source == "MNIST, its archives"
+    assert (found.name, found.order, found.digest) == ("mnist", "file", expected.digest)
+    for name in ("train_images", "train_labels", "test_images", "test_labels"):
+        array = getattr(found, name)
+        assert array.dtype == getattr(expected, name).dtype
+        np.testing.assert_array_equal(array, getattr(expected, name))
+
+
+def test_without_tensorflow_and_archives_there_is_the_stand_in_or_a_sentence(alone, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    assert "TensorFlow, by which TFDS reads it, is not installed" in load_images("auto").notice
+    with pytest.raises(DataError, match=r"Install it, or name a folder with the four archives by"):
+        load_images("mnist")
 
 
 def test_download_that_breaks_off_leaves_nothing(tmp_path, monkeypatch, no_network):

@@ -11,11 +11,12 @@ import threading
 import zipfile
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import requests
 
-from datasets import gas_archive, gas_sensor
+from datasets import gas_archive, gas_sensor, sources
 from datasets.gas_archive import ARCHIVE_NAMES, GASES, check_archive, parse_line, read_archive
 from datasets.gas_sensor import load_ethanol, standardize
 from datasets.sources import DataError
@@ -104,6 +105,15 @@ def real_data(real, tmp_path_factory):
 def assert_standardized(values):
     assert np.abs(values.mean(axis=0)).max() < 1e-10
     assert np.abs(values.std(axis=0) - 1).max() < 1e-10
+
+
+def test_other_backends_read_the_archive_themselves(made, prepared, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    monkeypatch.setattr(sources, "import_tfds", None)
+    found, expected = load_ethanol("gas_sensor", archives=made), prepared[1]
+    assert found.digest == expected.digest
+    assert found.source.startswith("gas sensor array, its archive, 2,565 Ethanol rows of")
+    np.testing.assert_array_equal(found.features, expected.features)
 
 
 def test_the_real_archive_gives_the_ethanol_problem(real_data, real_lines):

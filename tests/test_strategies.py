@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -20,7 +19,7 @@ import mnist_cnn
 from datasets import images as datasets
 from experiments.mnist import training
 from experiments.mnist.tutorial_cnn import Settings
-from running import records, strategies
+from running import records, replicas, strategies
 
 ROOT = Path(__file__).resolve().parents[1]
 FEW = 400  # training images: eleven steps in two epochs
@@ -236,7 +235,7 @@ def test_a_run_goes_on_under_another_strategy(tmp_path, one_device):
 def test_the_dropout_of_one_replica_is_the_stock_layer():
     x = np.random.default_rng(0).normal(size=(6, 5)).astype("float32")
     ours, stock = (
-        layer(0.5, seed=3) for layer in (strategies.GlobalBatchDropout, keras.layers.Dropout)
+        layer(0.5, seed=3) for layer in (replicas.GlobalBatchDropout, keras.layers.Dropout)
     )
     for _ in range(2):
         np.testing.assert_array_equal(ours(x, training=True), stock(x, training=True))
@@ -319,7 +318,7 @@ def test_what_does_not_go_together_is_one_sentence(arguments, sentence, capsys, 
 
 def test_unequal_shares_are_one_sentence():
     with pytest.raises(strategies.ClusterError, match="A batch of 64 examples has no equal shares"):
-        strategies.Replicas(None, SimpleNamespace(replicas=3), 64)
+        strategies.Distribution("mirrored", ("cpu:0", "cpu:1", "cpu:2")).check_shares(64)
 
 
 def test_other_errors_of_one_process_stay_what_they_are():

@@ -38,12 +38,12 @@ def find_archive(folder):
 
 
 def check_archive(folder):
-    """Raises a `DataError` unless `folder` holds a sound archive."""
+    """Returns what `read_archive` does, or raises a `DataError` if `folder` holds no archive."""
     path = find_archive(folder)
     if path is None:
         names = " or ".join(ARCHIVE_NAMES)
         raise DataError(f"There is no archive {names} in {folder}; name another folder.")
-    read_archive(path)
+    return read_archive(path)
 
 
 def read_archive(path, called=None):

@@ -21,6 +21,7 @@ from datasets.sources import (
     DataError,
     Source,
     probe,
+    read_directly,
 )
 
 DATASETS = ("auto", "gas_sensor", "diabetes")
@@ -103,10 +104,7 @@ def load_ethanol(dataset="auto", data_dir=None, archives=None, target="standardi
         raise DataError(f"`target` must be one of {TARGETS}. Received: target={target!r}")
     if dataset == "diabetes":
         return _load_diabetes("asked for", target)
-    folder, origin = SOURCE.prepared_or(dataset == "auto", data_dir, archives)
-    if folder is None:
-        return _load_diabetes(origin, target)
-    return _load_gas_sensor(folder, origin, target)
+    return _load_gas_sensor(dataset == "auto", data_dir, archives, target)
 
 
 def load_gas(gas, data_dir=None, archives=None, target="standardized"):
@@ -121,7 +119,7 @@ def load_gas(gas, data_dir=None, archives=None, target="standardized"):
     Raises:
         DataError: For an archive without the gas; also as for `load_ethanol`.
     """
-    return _load_gas_sensor(*SOURCE.prepared_or(False, data_dir, archives), target, gas)
+    return _load_gas_sensor(False, data_dir, archives, target, gas)
 
 
 def digest(features, target):
@@ -146,9 +144,21 @@ def standardize(columns, what="column"):
     return (columns - columns.mean(axis=0)) / columns.std(axis=0)
 
 
-def _load_gas_sensor(data_dir, origin, target, gas="ethanol"):
-    """Reads, checks and reorders the prepared data in `data_dir`; keeps the rows of a gas."""
-    stored = SOURCE.read(data_dir, "train")
+def _load_gas_sensor(stand_in, data_dir, archives, target, gas="ethanol"):
+    """Reads the archive, or the prepared data; keeps the rows of a gas."""
+    if folder := read_directly(archives):
+        rows = check_archive(folder)
+        stored = {key: np.array([row[key] for row in rows]) for key in rows[0]}
+        return _of_gas(stored, folder, "gas sensor array, its archive", target, gas)
+    folder, origin = SOURCE.prepared_or(stand_in, data_dir, archives)
+    if folder is None:
+        return _load_diabetes(origin, target)
+    stored = SOURCE.read(folder, "train")
+    return _of_gas(stored, folder, f"TFDS gas_sensor {VERSION}, {origin}", target, gas)
+
+
+def _of_gas(stored, data_dir, origin, target, gas):
+    """Checks and reorders what was read from `data_dir`; keeps the rows of a gas."""
     order = np.argsort(stored["index"])
     rows = {key: values[order] for key, values in stored.items()}
     counts = np.bincount(rows["gas"], minlength=len(GASES))
@@ -159,10 +169,10 @@ def _load_gas_sensor(data_dir, origin, target, gas="ethanol"):
         raise DataError(SOURCE.damaged(SOURCE.prepared_folder(data_dir), finding))
     number = GASES.index(gas)
     if not counts[number]:
-        raise DataError(f"The data prepared in {data_dir} have no rows of {gas}.")
+        raise DataError(f"The data in {data_dir} have no rows of {gas}.")
     kept = rows["gas"] == number
     name = gas.capitalize()
-    source = f"TFDS gas_sensor {VERSION}, {origin}, {counts[number]:,} {name} rows of {total:,}"
+    source = f"{origin}, {counts[number]:,} {name} rows of {total:,}"
     features, ppm = rows["features"][kept], rows["concentration"][kept]
     return _regression_data("gas_sensor", source, features, ppm, "concentration in ppm", target)
 

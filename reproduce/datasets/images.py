@@ -5,6 +5,7 @@ with the four original archives, a download. TFDS stores the examples shuffled; 
 archives is restored here, so that "the first n images" means what it means everywhere else.
 """
 
+import gzip
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from datasets.sources import (
     Source,
     import_tfds,
     probe,
+    read_directly,
 )
 
 DATASETS = ("auto", "mnist", "digits")
@@ -80,6 +82,8 @@ def load_images(dataset="auto", data_dir=None, archives=None):
         raise DataError(f"`dataset` must be one of {IMAGES}. Received: dataset={dataset!r}")
     if dataset == "digits":
         return _load_digits("asked for")
+    if dataset not in OTHERS and (folder := read_directly(archives)):
+        return _image_data("mnist", "MNIST, its archives", "file", read_archives(folder))
     source = _Other(dataset) if dataset in OTHERS else SOURCE
     folder, origin = source.prepared_or(dataset == "auto", data_dir, archives)
     if folder is None:
@@ -117,6 +121,27 @@ def check_archives(folder):
                 f"The archive {name} in {folder} is missing or damaged: expected MD5 {expected}, "
                 f"received {received}; replace it, or name another folder of archives."
             )
+
+
+def read_archives(folder):
+    """Returns `[(images, labels), ...]` of both splits, in the order of the files.
+
+    Raises:
+        DataError: As `check_archives`.
+    """
+    check_archives(folder)
+    arrays = [_read_idx(Path(folder) / name) for name in ARCHIVE_MD5]
+    return [
+        (images[..., np.newaxis], labels.astype(np.int32))
+        for images, labels in zip(arrays[::2], arrays[1::2], strict=True)
+    ]
+
+
+def _read_idx(path):
+    """Returns the array in a file of the IDX format: number of axes, their sizes, bytes."""
+    content = gzip.decompress(path.read_bytes())
+    sizes = np.frombuffer(content, ">i4", count=content[3], offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * len(sizes)).reshape(sizes)
 
 
 def file_positions(split, count):

@@ -6,11 +6,13 @@ What MNIST and the gas sensor array share is here; what is peculiar to each is i
 
 import abc
 import contextlib
+import importlib.util
 import io
 import os
 import tempfile
 from pathlib import Path
 
+import keras
 import numpy as np
 
 PROBE_SECONDS = 5.0
@@ -34,6 +36,14 @@ def data_folder(data_dir=None):
 def named_archives(archives=None):
     """Returns the folder of archives that the user names, by argument or environment, if any."""
     return archives or os.environ.get("KERAS_OVERPARAM_ARCHIVES")
+
+
+def read_directly(archives=None):
+    """The folder of archives that is read without TFDS, or None: a named one, off TensorFlow.
+
+    TFDS reads by TensorFlow what it prepared (4.9), which other backends do without.
+    """
+    return named_archives(archives) if keras.backend.backend() != "tensorflow" else None
 
 
 def import_tfds():
@@ -140,6 +150,14 @@ class Source(abc.ABC):
             DataError: as `ensure_prepared`, and when there is no way to the data.
         """
         data_dir = data_folder(data_dir)
+        if importlib.util.find_spec("tensorflow") is None:
+            reason = "TensorFlow, by which TFDS reads it, is not installed"
+            if stand_in:
+                return None, f"{reason}, and no archives were named"
+            raise DataError(
+                f"{self.title} cannot be read: {reason}. Install it, or name a folder with "
+                f"{self.wanted} by --archives DIR or KERAS_OVERPARAM_ARCHIVES."
+            )
         try:
             return data_dir, self.ensure_prepared(data_dir, named_archives(archives))
         except DownloadFailed as error:

@@ -11,7 +11,7 @@ from hypothesis import Phase, settings
 if keras.backend.backend() == "jax":  # read when JAX is first asked for a device
     two_devices = "--xla_force_host_platform_device_count=2"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {two_devices}"
-settings.register_profile("compiled", deadline=None, max_examples=8)
+settings.register_profile("compiled", deadline=None, max_examples=5)
 settings.register_profile("eager", deadline=None, max_examples=40)
 # One failure is enough; the simplest is not asked for.
 settings.register_profile("mutants", settings.get_profile("eager"), phases=[Phase.generate])

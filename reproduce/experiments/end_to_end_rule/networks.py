@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_overparam import chain_product, end_to_end_step
 from keras_overparam.factorization import factor_gradients
+from keras_overparam.precision import frobenius_norm, maximum
 from keras_overparam.sweep.problems import Regression
 from running.machine import compiled
 
@@ -80,7 +81,7 @@ def trainer(problem, depth, learning_rate):
         ]
         kernels = end_to_end_step(kernels, gradients[len(networks) :], learning_rate, depth)
         difference = relative_difference(_products(networks), kernels)
-        return networks, kernels, ops.maximum(largest, difference)
+        return networks, kernels, maximum(largest, difference)
 
     def advance(networks, kernels, largest, steps):
         return ops.fori_loop(0, steps, step, (networks, kernels, largest))
@@ -90,8 +91,7 @@ def trainer(problem, depth, learning_rate):
 
 def relative_difference(kernels, others):
     """Frobenius norm of the difference, relative to that of the others: a tensor."""
-    difference = ops.norm(kernels - others, axis=(-2, -1))
-    return difference / ops.norm(others, axis=(-2, -1))
+    return frobenius_norm(kernels - others) / frobenius_norm(others)
 
 
 def _products(networks):
