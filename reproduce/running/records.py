@@ -173,7 +173,10 @@ def settings_digest(settings, by_name=False):
         settings: the dataclass.
         by_name: take its fields in the order of their names, not as they are declared.
     """
-    fields = {k: v for k, v in dataclasses.asdict(settings).items() if ADDED.get(k) != v}
+    fields = dataclasses.asdict(settings)
+    for name, before in ADDED.items():
+        if name in fields and fields[name] == before:
+            del fields[name]
     text = json.dumps(fields, sort_keys=by_name)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
