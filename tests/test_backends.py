@@ -118,3 +118,24 @@ def test_the_rule_and_its_networks_end_alike_in_float64(elsewhere, here):
         )
         for name in ("loss", "rule_loss", "largest_difference"):
             np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-15)
+
+
+@pytest.mark.slow
+def test_two_devices_train_as_one_on_jax(tmp_path):
+    pytest.importorskip("jax", reason="the test extra installs it")
+    environment = os.environ | {
+        "KERAS_BACKEND": "jax",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "reproduce")]),
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+    }
+    objectives = []
+    for strategy, replicas in (("none", 1), ("mirrored", 2)):
+        # Of smaller weights than the tutorial's, which magnify a rounding error a thousand times.
+        line = [*MAIN, "--init-stddev", "0.05", "--strategy", strategy]
+        command = [sys.executable, ROOT / "reproduce" / "mnist_cnn.py", *line]
+        subprocess.run([*command, "--output", tmp_path / strategy], env=environment, check=True)
+        (run,) = (path for path in (tmp_path / strategy).iterdir() if path.is_dir())
+        record = records.Record(run)
+        assert record.lines()[0]["replicas"] == replicas
+        objectives.append([epoch["objective"] for epoch in record.of_kind("epoch")])
+    np.testing.assert_allclose(*objectives, rtol=1e-4)

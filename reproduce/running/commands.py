@@ -29,7 +29,7 @@ def distribute(options):
     """The `strategies.Distribution` that the options ask for, with the device chosen."""
     strategy = getattr(options, "strategy", "none")
     machine.prepare(options.device, strategy)
-    return strategies.create(strategy)
+    return strategies.create(strategy, options.device)
 
 
 def prepare(options, load, distribution=None):

@@ -182,8 +182,10 @@ def add_strategy_option(group):
 
 
 @functools.cache  # two strategies of a process would take each other's messages for their own
-def create(name):
+def create(name, device="auto"):
     """The distribution of a name, of the devices that are visible; workers wait for each other.
+
+    On JAX, where all are visible, `device` says of what kind they are.
 
     TensorFlow must not have computed anything before, if there are several workers.
 
@@ -195,7 +197,8 @@ def create(name):
         return Distribution()
     backend = keras.backend.backend()
     if backend == "jax" and name == "mirrored":
-        devices = keras.distribution.list_devices("gpu") or keras.distribution.list_devices("cpu")
+        kind = device.partition(":")[0]
+        devices = keras.distribution.list_devices(None if kind == "auto" else kind)
         return Distribution(name, tuple(devices))
     if backend != "tensorflow":
         raise ClusterError(
