@@ -12,7 +12,6 @@ import os
 import tempfile
 from pathlib import Path
 
-import keras
 import numpy as np
 
 PROBE_SECONDS = 5.0
@@ -43,6 +42,8 @@ def read_directly(archives=None):
 
     TFDS reads by TensorFlow what it prepared (4.9), which other backends do without.
     """
+    import keras  # which imports TensorFlow, if that is its backend
+
     return named_archives(archives) if keras.backend.backend() != "tensorflow" else None
 
 
