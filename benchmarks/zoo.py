@@ -132,7 +132,8 @@ def trained(model, inputs, expected):
     )
     losses = keras.tree.map_structure(lambda _: "mean_squared_error", model.output)
     optimizer = keras.optimizers.SGD(LEARNING_RATE, global_clipnorm=1.0)
-    model.compile(optimizer, loss=losses, weighted_metrics=None)  # a task would have its own
+    # KerasHub's tasks come compiled, and None keeps the metrics that a model has (Keras 3.15).
+    model.compile(optimizer, loss=losses, metrics=[], weighted_metrics=[])
     steps = [model.train_on_batch(inputs, targets, return_dict=True) for _ in range(STEPS)]
     return [float(step["loss"]) for step in steps]
 
