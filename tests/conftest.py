@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,7 @@ JAX = {
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
 RUNS = pytest.StashKey()
+POLITELY = ["nice"] if shutil.which("nice") else []
 
 
 def pytest_addoption(parser):
@@ -98,8 +100,12 @@ def _started_runs(folder):
 
 
 def _started(tests, environment, log):
-    """A test run with some variables of the environment, and the file that it reports to."""
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--covering", *tests]
+    """A test run with some variables of the environment, and the file that it reports to.
+
+    It gives way to the tests that start it: they take as long as all of these together.
+    """
+    options = ["-p", "no:cacheprovider", "--covering"]
+    command = [*POLITELY, sys.executable, "-m", "pytest", *options, *tests]
     environment = os.environ | environment
     with log.open("wb") as file:
         run = subprocess.Popen(

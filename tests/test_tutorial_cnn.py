@@ -157,7 +157,7 @@ def test_mixed_precision(precision):
     try:
         network = build_network(settings)
         tutorial_cnn.compile_network(network, settings, 270)
-        data = tutorial_cnn.batches(IMAGES, LABELS, 0, 3)
+        data = tutorial_cnn.batches(IMAGES, LABELS, 0, 1)
         history = network.fit(data, verbose=0, shuffle=False).history
     finally:
         keras.config.set_dtype_policy("float32")
