@@ -40,7 +40,7 @@ import other_networks
 import probe
 import report
 from datasets import gas_sensor_builder
-from running import records
+from running import machine, records
 
 PREPARED_BY = {"mnist": "mnist_cnn.py", "gas_sensor": "consequences.py"}
 
@@ -149,7 +149,7 @@ def write(rows, options):
             "seed": options.seed,
             "kills": options.kills,
             "trials": options.trials,
-            "device": records._cpu_model() + f", {os.cpu_count()} cores",
+            "device": machine.processor(),
             "versions": records.versions(),
             "why_not": {subject.name: subject.why_not for subject in SUBJECTS},
             "rows": kept,

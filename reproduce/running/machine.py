@@ -79,7 +79,12 @@ def _gpus():
 def device_name():
     """What the backend computes on, in words."""
     gpu = globals()[f"_{keras.backend.backend()}_gpu"]()
-    return gpu or f"{_cpu_model()}, {os.cpu_count()} cores"
+    return gpu or processor()
+
+
+def processor():
+    """The processor, in words."""
+    return f"{_cpu_model()}, {os.cpu_count()} cores"
 
 
 def _tensorflow_gpu():
