@@ -6,7 +6,7 @@
 Each model is made with random weights, overparameterized, collapsed, saved, loaded and trained for
 two steps, in another process. What is found about one is kept in runs/zoo/, and is not found
 again unless the package or a version changes. KerasHub's are left out where it is not installed.
-Takes about an hour on two CPU cores.
+Takes some hours on two CPU cores: large applications take minutes each.
 """
 
 import argparse

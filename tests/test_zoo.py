@@ -135,6 +135,7 @@ def test_errors_of_a_model_are_findings(monkeypatch, tmp_path, capsys):
 
 def test_tables(tmp_path):
     good = zoo.examined(tiny(lambda: keras.layers.Dense(2)), depth=2)
+    good["losses"] = [1.25, None]  # as JSON has what is not finite
     report = zoo.circumstances(2) | {
         "device": "a device",
         "models": [
@@ -150,6 +151,7 @@ def test_tables(tmp_path):
     assert made["zoo_summary"].startswith("- Keras: 1 of 1 models convert;")
     assert "- KerasHub: 0 of 3 models convert;" in made["zoo_summary"]
     assert "| 2 of 2 (100%) |" in made["zoo_converted"] and "Bad" not in made["zoo_converted"]
+    assert "| 1.25, not finite |" in made["zoo_converted"]
     assert made["zoo_refused"].splitlines()[-2:] == [
         "| Bad, Worse | The layer 'x\\|y' is &lt;odd>. |",
         "| Other | The layer 'z' is new. |",

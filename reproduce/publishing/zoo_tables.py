@@ -82,7 +82,7 @@ def _row(model):
         f"{model['kernels_factored']} of {model['kernels']} ({model['share_of_kernels']:.0%})",
         f"{model['difference_overparameterized']:.0e}, {model['difference_collapsed']:.0e}, "
         f"{loaded}",
-        ", ".join(f"{loss:.4g}" for loss in model["losses"]),
+        ", ".join("not finite" if loss is None else f"{loss:.4g}" for loss in model["losses"]),
     ]
 
 
