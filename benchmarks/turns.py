@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT / "reproduce"))
 import numpy as np
 from tqdm.auto import tqdm
 
-from running import machine, records
+from running import records
 
 SHARES = ("share_of_peak", "share_of_bandwidth")  # of the machine's, facts of some rows
 
@@ -84,6 +84,8 @@ def report(rows, output, **facts):
         numbers = f"{line['median']:8.3f} {line['unit']} ({low:.3f} to {high:.3f})"
         shares = [f", {line[s]:.0%} {s.replace('_', ' ')}" for s in SHARES if s in line]
         print(f"{line['what']:64s} {numbers}{''.join(shares)}")
+    from running import machine  # which imports Keras; PyTorch's process has none
+
     content = {"device": machine.device_name(), "versions": records.versions()}
     records.write_json(output, content | facts | {"rows": rows})
 

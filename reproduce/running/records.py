@@ -24,7 +24,6 @@ import time
 import zlib
 from pathlib import Path
 
-import keras
 from filelock import FileLock, Timeout
 
 LOCK = ".lock"  # file that says that a process is working in its folder
@@ -188,6 +187,8 @@ def description(data):
 
 def versions():
     """The backend, and versions of Python, the machine and the packages that shape a result."""
+    import keras  # which imports the backend: TensorFlow and PyTorch cannot share every process
+
     backend = keras.backend.backend()
     found = {
         "backend": backend,
