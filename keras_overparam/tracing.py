@@ -4,7 +4,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 import keras
 import numpy as np
@@ -12,21 +12,20 @@ from keras import ops
 
 from keras_overparam.typing import Array, Tensor
 
-Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
-def remembered(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """A function of few positional arguments that computes each result once.
+def remembered(function: Callable[..., Result]) -> Callable[..., Result]:
+    """A function of positional arguments that computes each result once.
 
     Not `functools.cache`, of whose functions `torch.compile` warns.
     """
     results: dict[tuple[Hashable, ...], Result] = {}
 
     @functools.wraps(function)
-    def found(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+    def found(*args: Hashable) -> Result:
         if args not in results:
-            results[args] = function(*args, **kwargs)
+            results[args] = function(*args)
         return results[args]
 
     return found

@@ -88,4 +88,4 @@ def _row(model):
 
 def _one_line(text):
     """A message as the text of a cell."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;").replace("__", r"\_\_")
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
