@@ -96,26 +96,25 @@ def test_the_main_job_is_interrupted_and_goes_on(elsewhere):
     assert len(list((run / "tensorboard").glob("events*"))) == 3  # two trainings, and the figure
 
 
+def same_runs(here, folder, script, number):
+    """The folders of each run of a script, here and on the other backend."""
+    runs = [path for path in (here / script).iterdir() if path.is_dir()]
+    assert len(runs) == number
+    return [(path, folder / script / path.name) for path in runs]
+
+
 def test_sweeps_leave_the_same_losses_under_the_same_names(elsewhere, here):
     folder, _ = elsewhere
-    runs = [path for path in (here / "sweep").iterdir() if path.is_dir()]
-    assert len(runs) == 6
-    for path in runs:
-        expected, found = (
-            results.load(one / path.name) for one in (here / "sweep", folder / "sweep")
-        )
+    for both in same_runs(here, folder, "sweep", 6):
+        expected, found = map(results.load, both)
         assert found.rates.tolist() == expected.rates.tolist()
         np.testing.assert_allclose(found.curves, expected.curves, rtol=1e-4)
 
 
 def test_the_rule_and_its_networks_end_alike_in_float64(elsewhere, here):
     folder, _ = elsewhere
-    runs = [path for path in (here / "rule").iterdir() if path.is_dir()]
-    assert len(runs) == 8
-    for path in runs:
-        expected, found = (
-            records.Record(one / path.name).outcome() for one in (here / "rule", folder / "rule")
-        )
+    for both in same_runs(here, folder, "rule", 8):
+        expected, found = (records.Record(run).outcome() for run in both)
         for name in ("loss", "rule_loss", "largest_difference"):
             np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-15)
 

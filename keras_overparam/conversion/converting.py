@@ -17,10 +17,10 @@ from keras_overparam.conversion.kernels import (
     carry_trainable,
     collapsed_layer,
     factored_layer,
-    lost_to_width,
     projections,
     with_kernels,
 )
+from keras_overparam.conversion.state import values_of
 from keras_overparam.factorization import chain_sizes
 from keras_overparam.holding import all_layers
 from keras_overparam.layers import FactoredKernel, FactoredMultiHeadAttention
@@ -226,7 +226,7 @@ def _copied(model: Layer, copier: Copier, report: Report | None) -> Layer:
 def _warn_of_truncation(replaced: Sequence[Pair]) -> bool:
     """Say which layers do not compute the same because of their width; whether there are any."""
     lost = [
-        (old.name, lost_to_width(new, old))
+        (old.name, new.lost_to_width(values_of(old.kernel).astype("float64")))
         for layers in replaced
         for old, new in with_kernels(*layers)
     ]

@@ -126,11 +126,6 @@ def _kernel_variables(layer: Layer) -> list[keras.Variable]:
     return [layer.lora_kernel_a if getattr(layer, "lora_enabled", False) else layer.kernel]
 
 
-def lost_to_width(factored: FactoredKernel, layer: Layer) -> float:
-    """Share of a stock layer's kernel, by norm, that the widths of a factored one do not keep."""
-    return factored.lost_to_width(values_of(layer.kernel).astype("float64"))
-
-
 def collapsed_layer(layer: FactoredKernel | FactoredMultiHeadAttention) -> Layer:
     """The stock layer that computes what a factored layer does."""
     with name_scopes(layer):

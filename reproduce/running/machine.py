@@ -78,8 +78,8 @@ def _gpus():
 
 def device_name():
     """What the backend computes on, in words."""
-    gpu = globals()[f"_{keras.backend.backend()}_gpu"]()
-    return gpu or processor()
+    gpu = {"tensorflow": _tensorflow_gpu, "jax": _jax_gpu, "torch": _torch_gpu}
+    return gpu[keras.backend.backend()]() or processor()
 
 
 def processor():
@@ -119,10 +119,3 @@ def threads():
     if backend == "tensorflow":
         return framework().config.threading.get_intra_op_parallelism_threads()
     return framework().get_num_threads() if backend == "torch" else None
-
-
-def compiled(function):
-    """A function of tensors as one graph on TensorFlow, compiled on JAX, as it is on PyTorch."""
-    if keras.backend.backend() == "tensorflow":
-        return framework().function(function, autograph=False)
-    return framework().jit(function) if keras.backend.backend() == "jax" else function

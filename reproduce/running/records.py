@@ -180,6 +180,11 @@ def settings_digest(settings, by_name=False):
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
+def elsewhere(settings):
+    """What the name of a run says of its backend: nothing of the usual one."""
+    return "" if settings.backend == ADDED["backend"] else f"-{settings.backend}"
+
+
 def description(data):
     """What a record says of the data of a run."""
     return {name: getattr(data, name) for name in ("name", "source", "digest", "notice")}

@@ -13,7 +13,7 @@ from keras import layers
 from experiments.mnist.tutorial_cnn import TwoPartObjective
 from keras_overparam import overparameterize
 from running.options import option
-from running.records import settings_digest
+from running.records import elsewhere, settings_digest
 
 CLASSES = 10
 MODEL_NAMES = {
@@ -56,8 +56,8 @@ class Settings:
     def run_name(self):
         """A readable folder name that differs whenever the settings do."""
         digest = settings_digest(self, by_name=True)
-        where = "" if self.backend == "tensorflow" else f"-{self.backend}"
-        return f"{self.dataset}-{self.network}-{self.factored}{where}-seed{self.seed}-{digest}"
+        what = f"{self.dataset}-{self.network}-{self.factored}{elsewhere(self)}"
+        return f"{what}-seed{self.seed}-{digest}"
 
     def build_network(self, image_shape):
         """The network for images of a shape, with weights drawn for `seed`."""

@@ -15,7 +15,7 @@ from keras import layers, ops
 from keras_overparam import FactoredDense
 from running.machine import framework
 from running.options import option
-from running.records import settings_digest
+from running.records import elsewhere, settings_digest
 from running.strategies import in_scope
 
 L2_COEFFICIENT = 5e-4  # times half the squared norm
@@ -69,8 +69,8 @@ class Settings:
         """A readable folder name that differs whenever the settings do."""
         digest = settings_digest(self, by_name=True)
         model = "original" if self.depth == 1 else f"depth{self.depth}"
-        where = "" if self.backend == "tensorflow" else f"-{self.backend}"
-        return f"{self.dataset}-{model}-{self.regularize}{where}-seed{self.seed}-{digest}"
+        what = f"{self.dataset}-{model}-{self.regularize}{elsewhere(self)}"
+        return f"{what}-seed{self.seed}-{digest}"
 
     def build_network(self, image_shape):
         """The network for images of a shape, with weights drawn for `seed`."""
