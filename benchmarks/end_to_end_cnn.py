@@ -19,6 +19,7 @@ from turns import ROOT, ratio_row, report, row, take_turns
 
 from datasets import images as datasets
 from experiments.mnist import tutorial_cnn
+from experiments.mnist.settings import Settings
 from experiments.mnist.training import StepRecorder
 from keras_overparam import EndToEnd
 from running.options import add_data_options, positive
@@ -44,7 +45,7 @@ class Training:
     """The original network under an optimizer; every turn goes on where the last one stopped."""
 
     def __init__(self, optimizer, regularize, images, labels, folder):
-        settings = tutorial_cnn.Settings(regularize=regularize)
+        settings = Settings(regularize=regularize)
         self.network = tutorial_cnn.build_network(settings)
         self.network.compile(optimizer)
         self.data = images, labels

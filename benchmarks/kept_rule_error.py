@@ -20,6 +20,7 @@ from turns import ROOT
 
 from datasets import images as datasets
 from experiments.mnist import tutorial_cnn
+from experiments.mnist.settings import Settings
 from keras_overparam import EndToEnd, end_to_end_gradient
 from running import records
 from running.options import add_data_options, positive
@@ -102,7 +103,7 @@ def errors(kernel, gradient, applied, depth):
 def measure(tolerance, regularize, data, options):
     """Rows of one training, one for each kernel."""
     keras.utils.set_random_seed(0)
-    network = tutorial_cnn.build_network(tutorial_cnn.Settings(regularize=regularize))
+    network = tutorial_cnn.build_network(Settings(regularize=regularize))
     optimizer = Watched(
         RATE,
         options.depth,

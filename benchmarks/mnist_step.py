@@ -18,6 +18,7 @@ import tensorflow as tf
 from turns import ROOT, ratio_row, report, row, take_turns
 
 from experiments.mnist import tutorial_cnn
+from experiments.mnist.settings import REGULARIZE, Settings
 from experiments.mnist.training import StepRecorder
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6400, 28, 28, 1)).astype(np.uint8)
@@ -26,7 +27,7 @@ CONTENDERS = [
     (kind, depth, regularize)
     for kind in ("bare", "main")
     for depth, regularize in [(1, "product"), (1, "none")]
-    + [(2, regularize) for regularize in tutorial_cnn.REGULARIZE]
+    + [(2, regularize) for regularize in REGULARIZE]
 ]
 RATIOS = [("main/bare", ("main", d, r), ("bare", d, r)) for _, d, r in CONTENDERS[:5]] + [
     ("FactoredDense/Dense", ("main", 2, "none"), ("main", 1, "none")),
@@ -105,7 +106,7 @@ class Main:
     """The main job's network, optimizer, batches and recorder."""
 
     def __init__(self, depth, regularize, folder):
-        settings = tutorial_cnn.Settings(depth=depth, regularize=regularize)
+        settings = Settings(depth=depth, regularize=regularize)
         self.network = tutorial_cnn.build_network(settings)
         tutorial_cnn.compile_network(self.network, settings, 55_000)
         self.folder = folder

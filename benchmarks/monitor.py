@@ -16,6 +16,7 @@ from turns import ROOT, ratio_row, report, row, take_turns
 
 from datasets import images as datasets
 from experiments.mnist import tutorial_cnn
+from experiments.mnist.settings import Settings
 from keras_overparam import FactorMonitor
 from running.options import add_data_options, positive
 
@@ -26,7 +27,7 @@ class Training:
     """The overparameterized network; every turn goes on where the last one stopped."""
 
     def __init__(self, data, callbacks):
-        settings = tutorial_cnn.Settings(depth=2)
+        settings = Settings(depth=2)
         self.network = tutorial_cnn.build_network(settings)
         tutorial_cnn.compile_network(self.network, settings, len(data.train_labels))
         self.data = data.train_images, data.train_labels

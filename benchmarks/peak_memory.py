@@ -61,8 +61,9 @@ def training(sizes=None, batch=64, depth=None, regularize=None):
     import numpy as np
 
     from experiments.mnist import tutorial_cnn
+    from experiments.mnist.settings import Settings
 
-    settings = tutorial_cnn.Settings(depth=depth, regularize=regularize)
+    settings = Settings(depth=depth, regularize=regularize)
     network = tutorial_cnn.build_network(settings)
     tutorial_cnn.compile_network(network, settings, 55_000)
     images = np.random.default_rng(0).uniform(-0.5, 0.5, (batch, 28, 28, 1)).astype("float32")

@@ -1,15 +1,18 @@
-"""How long it takes to import the package, against Keras alone, on every installed backend.
+"""How long it takes to import the package, against Keras alone, and until a command line answers.
 
     python benchmarks/start_up.py
 
-Every import has an interpreter of its own, in turns. The first round, which also brings files into
-memory, does not count unless it is the only one. Takes about three minutes on two CPU cores.
+The import is timed on every installed backend, a command line by its CPU time, which help, a wrong
+option and the printed ledger take. Each has an interpreter of its own, in turns. The first round,
+which also brings files into memory, does not count unless it is the only one. Takes about three
+minutes on two CPU cores.
 """
 
 import argparse
 import importlib.util
 import json
 import os
+import resource
 import subprocess
 import sys
 
@@ -19,6 +22,11 @@ from running.options import positive
 
 BACKENDS = ("tensorflow", "jax", "torch")
 PACKAGES = ("keras", "keras_overparam")
+ANSWERS = (
+    ("mnist_cnn.py", "--help"),
+    ("probe.py", "--problems", "no such problem"),
+    ("claims.py",),
+)
 PROGRAM = """
 import sys, time
 started = time.perf_counter()
@@ -64,6 +72,27 @@ def measure(backend, rounds):
     return rows
 
 
+class Answer:
+    """A command line that is to answer at once."""
+
+    def __init__(self, script, *options):
+        self.command = [sys.executable, str(ROOT / "reproduce" / script), *options]
+
+    def __call__(self):
+        """Seconds of CPU time."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def measure_answers(rounds):
+    """Rows of the command lines."""
+    jobs = {" ".join(answer): Answer(*answer) for answer in ANSWERS}
+    times = take_turns(jobs, rounds)
+    return [row(f"CPU time of {name}", "ms", times[name][1:] or times[name]) for name in jobs]
+
+
 def main(arguments=None):
     """Measure, print the table, leave it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -77,6 +106,7 @@ def main(arguments=None):
         for backend in options.backends or installed
         for line in measure(backend, options.rounds)
     ]
+    rows += measure_answers(options.rounds)
     report(rows, options.output, rounds=options.rounds)
 
 

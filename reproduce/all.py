@@ -8,10 +8,6 @@ MNIST experiments take hours and have their own commands (`mnist_cnn.py`, `mnist
 `other_networks.py`); the ledger takes their published records.
 """
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 import claims
 import consequences
 import end_to_end_rule

@@ -7,12 +7,7 @@ rebuilt from them is from gradient descent's. And the theorem that no regularize
 does: line integrals of the rule's field around a closed loop. A few seconds.
 """
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 from datasets.gas_sensor import DATASETS, load_ethanol
-from experiments.consequences.runs import measure
 from publishing import assets
 from running import options as opt
 from running import records
@@ -32,6 +27,8 @@ def main(arguments=None):
     """Run the command line."""
     options = parse(arguments)
     with command("consequences.py", resumes_after="run"):
+        from experiments.consequences.runs import measure
+
         output, data = prepare(options, load_ethanol)
         record = records.Record(output)
         found = measure(data, options.seeds)

@@ -13,14 +13,10 @@ gradient descent. All in float64 and full batches. About ten minutes on two CPU 
 for the l4 loss.
 """
 
-import os
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 from datasets.gas_sensor import DATASETS
-from experiments.end_to_end_rule import claims, job
-from experiments.end_to_end_rule.runs import DEFAULTS, Settings
+from experiments.end_to_end_rule.settings import DEFAULTS, Settings
 from presenting.tables import verdict_table
 from publishing import assets
 from running import options as opt
@@ -49,6 +45,8 @@ def main(arguments=None):
     """Run the command line."""
     options = parse(arguments)
     with command("end_to_end_rule.py", resumes_after="run"):
+        from experiments.end_to_end_rule import claims, job
+
         if options.redraw:
             return assets.redraw("end_to_end_rule")
         found = job.recorded(options) if options.plot_only else job.run_all(options)

@@ -9,12 +9,7 @@ the theorem that no regularizer does what depth does. No data and no training ru
 a minute on two CPU cores.
 """
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-from experiments.vector_field import field
-from experiments.vector_field.figures import draw_all, report
+from experiments.vector_field.settings import Settings
 from publishing import assets
 from running import options as opt
 from running import records
@@ -24,7 +19,7 @@ from running.commands import command
 def parse(arguments=None):
     """Options of the command line."""
     parser = opt.command_parser(__doc__)
-    opt.add_fields(parser, field.Settings, "problems")
+    opt.add_fields(parser, Settings, "problems")
     parser.add_argument("--output", default="runs/explain", help="folder (%(default)s)")
     parser.add_argument("--publish", action="store_true", help="draw into assets/ too")
     return parser.parse_args(arguments)
@@ -34,8 +29,11 @@ def main(arguments=None):
     """Run the command line."""
     options = parse(arguments)
     with command("explain.py"):
+        from experiments.vector_field import field
+        from experiments.vector_field.figures import draw_all, report
+
         output = records.make_folder(options.output)
-        shown = field.compute(field.Settings(problems=options.problems))
+        shown = field.compute(Settings(problems=options.problems))
         print("\n".join(report(shown)))
         draw_all(shown, output)
         if options.publish:

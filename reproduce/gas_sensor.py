@@ -11,19 +11,14 @@ until the best rate is inside it. Figure, records and summary go to runs/gas_sen
 experiment takes about two minutes on two CPU cores, all of them about half an hour.
 """
 
-import os
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 from datasets.gas_sensor import DATASETS
-from experiments.gas_sensor import job
 from experiments.gas_sensor.models import WHAT
-from experiments.gas_sensor.runs import Settings
+from experiments.gas_sensor.settings import Settings
 from publishing import assets
 from running import options as opt
 from running.commands import command
-from running.strategies import add_strategy_option
 
 
 def parse(arguments=None):
@@ -36,7 +31,7 @@ def parse(arguments=None):
     opt.add_fields(group, Settings, "iterations", "scale", "target")
     opt.add_data_options(parser, DATASETS, "gas sensor archive")
     machine = opt.add_output_options(parser, output="runs/gas_sensor")
-    add_strategy_option(machine)
+    opt.add_strategy_option(machine)
     opt.add_flags(machine, "plot_only", "redraw", "publish")
     options = parser.parse_args(arguments)
     if "all" in options.experiments:
@@ -48,6 +43,8 @@ def main(arguments=None):
     """Run the command line."""
     options = parse(arguments)
     with command("gas_sensor.py", resumes_after="part of a run"):
+        from experiments.gas_sensor import job
+
         if options.redraw:
             return assets.redraw("gas_sensor")
         found = job.recorded(options) if options.plot_only else job.run_all(options)

@@ -10,16 +10,10 @@ command goes on where it was interrupted, and does not repeat what is finished. 
 about 5 minutes for the original and 7 overparameterized on two CPU cores.
 """
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 from datasets.images import DATASETS
-from experiments.mnist import job
-from experiments.mnist.tutorial_cnn import Settings
+from experiments.mnist.settings import Settings, add_options
 from running import options as opt
 from running.commands import command, distribute
-from running.strategies import add_strategy_option
 
 
 def parse(arguments=None):
@@ -31,7 +25,7 @@ def parse(arguments=None):
     model = parser.add_argument_group("experiment")
     opt.add_fields(model, Settings, "depth", "width", default=None)
     opt.add_fields(model, Settings, "regularize", "learning_rate", "init_stddev")
-    add_strategy_option(job.add_options(parser, model, Settings, DATASETS, "runs/mnist_cnn"))
+    opt.add_strategy_option(add_options(parser, model, Settings, DATASETS, "runs/mnist_cnn"))
     opt.add_flags(parser, "plot_only")
     options = parser.parse_args(arguments)
     if (options.depth or options.width) and not (options.overparam or options.compare):
@@ -47,6 +41,8 @@ def main(arguments=None):
     """Run the command line."""
     options = parse(arguments)
     with command("mnist_cnn.py"):
+        from experiments.mnist import job
+
         if options.plot_only:
             return job.report(job.recorded(options), options.output)
         distribution = distribute(options)

@@ -9,14 +9,8 @@ at the best rate. Runs go where those of `mnist_cnn.py` do, and what is recorded
 repeated. Three epochs take about forty minutes on two CPU cores.
 """
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 from datasets.images import DATASETS, load_images
-from experiments.mnist import claims, figures, job, results
-from experiments.mnist.tuning import tuned
-from experiments.mnist.tutorial_cnn import Settings
+from experiments.mnist.settings import Settings, add_options
 from running import options as opt
 from running.commands import command, prepare
 
@@ -33,7 +27,7 @@ def parse(arguments=None):
     experiment = parser.add_argument_group("experiment")
     what = "original: the tutorial's; product, factors: two matrices, what the L2 term acts on"
     opt.add_several(experiment, "models", choices=list(MODELS), help=what)
-    job.add_options(parser, experiment, Settings, DATASETS, "runs/mnist_cnn")
+    add_options(parser, experiment, Settings, DATASETS, "runs/mnist_cnn")
     return parser.parse_args(arguments)
 
 
@@ -41,6 +35,9 @@ def main(arguments=None):
     """Run the command line."""
     options = parse(arguments)
     with command("mnist_rates.py"):
+        from experiments.mnist import claims, figures, job, results
+        from experiments.mnist.tuning import tuned
+
         output, data = prepare(options, load_images)
         run = job.runner(options, data, output)
         groups = [

@@ -9,14 +9,9 @@ until the best of both are inside their grids; then come the other seeds. What i
 repeated: the same command goes on. Three seeds take two to three hours on two CPU cores.
 """
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 from datasets.images import IMAGES, load_images
-from experiments.mnist import job, other_figures, other_results
-from experiments.mnist.other_networks import MODEL_NAMES, NETWORKS, Settings
-from experiments.mnist.tuning import tuned_with_scale
+from experiments.mnist.other_settings import MODEL_NAMES, TITLES, Settings
+from experiments.mnist.settings import add_options
 from publishing import assets
 from running import options as opt
 from running.commands import command, prepare
@@ -26,9 +21,9 @@ def parse(arguments=None):
     """Options of the command line."""
     parser = opt.command_parser(__doc__)
     experiment = parser.add_argument_group("experiment")
-    opt.add_several(experiment, "networks", choices=list(NETWORKS))
+    opt.add_several(experiment, "networks", choices=list(TITLES))
     opt.add_several(experiment, "factored", choices=list(MODEL_NAMES))
-    job.add_options(parser, experiment, Settings, IMAGES, "runs/other_networks")
+    add_options(parser, experiment, Settings, IMAGES, "runs/other_networks")
     opt.add_flags(parser, "publish")
     return parser.parse_args(arguments)
 
@@ -37,6 +32,9 @@ def main(arguments=None):
     """Run the command line."""
     options = parse(arguments)
     with command("other_networks.py"):
+        from experiments.mnist import job, other_figures, other_results
+        from experiments.mnist.tuning import tuned_with_scale
+
         output, data = prepare(options, load_images)
         run, found = job.runner(options, data, output), []
         for network in options.networks:

@@ -10,15 +10,10 @@ each at its best learning rate and scale of the start. About an hour on two CPU 
 that is on record is not run again.
 """
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-from experiments.probe import figures, results, runs
-from experiments.probe.problems import PROBLEMS
+from experiments.probe.problems import PROBLEMS, SHORTEST
 from publishing import assets
-from running import machine, records
 from running import options as opt
+from running import records
 from running.commands import command
 
 
@@ -31,8 +26,8 @@ def parse(arguments=None):
     opt.add_data_options(parser, (), "archives of MNIST and the gas sensor")
     opt.add_flags(opt.add_output_options(parser, "runs/probe"), "publish")
     options = parser.parse_args(arguments)
-    if options.horizon is not None and options.horizon < runs.SHORTEST:
-        parser.error(f"--horizon must be at least {runs.SHORTEST}, received {options.horizon}")
+    if options.horizon is not None and options.horizon < SHORTEST:
+        parser.error(f"--horizon must be at least {SHORTEST}, received {options.horizon}")
     return options
 
 
@@ -40,6 +35,9 @@ def main(arguments=None):
     """Run the command line."""
     options = parse(arguments)
     with command("probe.py", resumes_after="problem"):
+        from experiments.probe import figures, results, runs
+        from running import machine
+
         machine.prepare(options.device)
         output = records.make_folder(options.output)
         made = {name: runs.run(PROBLEMS[name], options, output) for name in options.problems}

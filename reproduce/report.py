@@ -9,12 +9,9 @@ given `--publish`, or publish.py took them over.
 """
 
 import argparse
-import os
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-from publishing import assets, pages
+from publishing import assets
 from running import records
 
 
@@ -24,6 +21,8 @@ def html():
     Raises:
         ValueError: if something there is damaged, or is not what the records say.
     """
+    from publishing import pages  # and what reads Markdown and images
+
     texts, parts = assets.rendered()
     for path, text in texts.items():
         if not path.exists() or path.read_text(encoding="utf-8") != text:

@@ -21,9 +21,12 @@ import probe
 import publish
 import report
 from datasets.gas_sensor import DATASETS, TARGETS
-from experiments.end_to_end_rule import runs as rule_runs
+from experiments.end_to_end_rule import job as rule_job
+from experiments.end_to_end_rule import settings as rule_settings
+from experiments.gas_sensor import job as sweep_job
 from experiments.gas_sensor.models import WHAT
-from experiments.mnist import other_networks as networks
+from experiments.mnist import job as mnist_job
+from experiments.mnist import other_settings as networks
 from experiments.probe.problems import PROBLEMS
 from running.options import LARGEST_SEED
 
@@ -113,7 +116,7 @@ SCRIPTS = {
     | OUTPUT
     | STRATEGY,
     end_to_end_rule: {
-        "--problems": several(choice(*rule_runs.DEFAULTS)),
+        "--problems": several(choice(*rule_settings.DEFAULTS)),
         "--depths": several(INTEGER),
         "--seeds": several(SEED),
         "--iterations": INTEGER,
@@ -125,7 +128,7 @@ SCRIPTS = {
     | GAS
     | OUTPUT,
     other_networks: {
-        "--networks": several(choice(*networks.NETWORKS)),
+        "--networks": several(choice(*networks.TITLES)),
         "--factored": several(choice(*networks.MODEL_NAMES)),
         "--publish": FLAG,
     }
@@ -215,13 +218,13 @@ def runs_of(script, options):
     """Names of the runs that options ask for: folders of their own, each once."""
     settings = []
     if script is mnist_cnn:
-        settings = mnist_cnn.job.settings_of(options, "mnist")
+        settings = mnist_job.settings_of(options, "mnist")
         if options.depth == 1:  # the original twice
             settings = settings[: len(settings) // 2 or None]
     elif script is end_to_end_rule:
-        settings = end_to_end_rule.job.settings_of(options, "diabetes")
+        settings = rule_job.settings_of(options, "diabetes")
     elif script is gas_sensor:
-        settings = gas_sensor.job.settings_of(options, "diabetes")
+        settings = sweep_job.settings_of(options, "diabetes")
     names = {s: s.run_name for s in settings}
     assert len(set(names.values())) == len(names)
     return [re.fullmatch(r"[\w.-]{1,200}", name) for name in names.values()]

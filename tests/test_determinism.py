@@ -16,6 +16,8 @@ from keras import layers
 
 import gas_sensor
 import mnist_cnn
+from experiments.gas_sensor import job as sweep_job
+from experiments.mnist import job as mnist_job
 from experiments.mnist import tutorial_cnn
 from keras_overparam import (
     EndToEnd,
@@ -31,7 +33,7 @@ SCRIPT = "import sys, test_determinism; test_determinism.leave_everything(sys.ar
 # settings, the losses of every step and the digest of a checkpoint, which holds all weights and the
 # optimizer's state.
 CLOCK = ("time", "seconds", "milliseconds_per_step", "check")
-MODELS = gas_sensor.job.models
+MODELS = sweep_job.models
 
 
 def leave_everything(folder):
@@ -41,9 +43,9 @@ def leave_everything(folder):
     output = ["--output", str(folder)]
     with (  # few steps, one model, no figures
         mock.patch.object(tutorial_cnn, "epoch_ends", lambda settings, train_size: [4]),
-        mock.patch.object(mnist_cnn.job, "report"),
-        mock.patch.object(gas_sensor.job, "models", lambda name, base: MODELS(name, base)[1:2]),
-        mock.patch.object(gas_sensor.job, "report"),
+        mock.patch.object(mnist_job, "report"),
+        mock.patch.object(sweep_job, "models", lambda name, base: MODELS(name, base)[1:2]),
+        mock.patch.object(sweep_job, "report"),
     ):
         mnist_cnn.main(["--overparam", "--dataset", "digits", "--epochs", "1", *output])
         gas_sensor.main(["--dataset", "diabetes", "--iterations", "12", *output])

@@ -1,6 +1,7 @@
 """Linear networks beside the end-to-end rule: mathematics, command line, published results."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,11 +11,11 @@ import criteria
 import end_to_end_rule
 from experiments import starts
 from experiments.end_to_end_rule import claims as rule_verdicts
-from experiments.end_to_end_rule import figures
+from experiments.end_to_end_rule import figures, job
 from experiments.end_to_end_rule import networks as linear_networks
 from experiments.end_to_end_rule import results as rule_results
 from experiments.end_to_end_rule import runs as rule_runs
-from experiments.end_to_end_rule.runs import Settings
+from experiments.end_to_end_rule.settings import Settings
 from keras_overparam import balancedness_gap, chain_product
 from publishing import assets
 from running import records
@@ -264,7 +265,7 @@ PUBLISHED = rule_results.load_all(ASSETS / "end_to_end_rule")
 
 def test_published_records_are_the_default_experiment_on_the_real_data():
     options = end_to_end_rule.parse([])
-    expected = end_to_end_rule.job.settings_of(options, "gas_sensor")
+    expected = job.settings_of(options, "gas_sensor")
     assert {result.settings for result in PUBLISHED} == set(expected)
     assert len(options.seeds) >= 3
     for result in PUBLISHED:
@@ -305,3 +306,20 @@ def test_publishing_again_changes_nothing(tmp_path, monkeypatch):
     name = "end_to_end_rule.json"
     assert (folder / name).read_text("utf-8") == (ASSETS / name).read_text("utf-8")
     assert (folder / "end_to_end_rule.png").stat().st_size > 50_000
+    published = {row["claim"]: row for row in records.read_json(ASSETS / assets.LEDGER)}
+    rows = records.read_json(folder / assets.LEDGER)
+    assert rows and rows == [published[row["claim"]] for row in rows]
+
+
+def test_an_experiments_new_verdicts_take_the_place_of_its_old_ones(tmp_path, monkeypatch):
+    shutil.copytree(ASSETS / "end_to_end_rule", tmp_path / "assets" / "end_to_end_rule")
+    ledger, before = tmp_path / "assets" / assets.LEDGER, ASSETS / assets.LEDGER
+    rows = records.read_json(before)
+    for row in rows:
+        row["verdict"] = "old"
+    ledger.write_text(json.dumps(rows))
+    monkeypatch.setattr(assets, "ROOT", tmp_path)
+    assets.judge_again("end_to_end_rule")
+    verdicts = [row["verdict"] for row in records.read_json(ledger)]
+    assert [row["claim"] for row in records.read_json(ledger)] == [row["claim"] for row in rows]
+    assert 0 < sum(verdict != "old" for verdict in verdicts) < len(rows)

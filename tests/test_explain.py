@@ -12,7 +12,8 @@ from experiments.gas_sensor.figures import DASHES
 from experiments.mnist import figures
 from experiments.vector_field import field as vector_field
 from experiments.vector_field import figures as vector_field_figure
-from experiments.vector_field.field import Problem, Settings
+from experiments.vector_field.field import Problem
+from experiments.vector_field.settings import Settings
 from presenting import drawing, palette
 from publishing import assets
 
@@ -170,7 +171,7 @@ def test_the_command_writes_and_publishes(shown, monkeypatch, tmp_path, capsys):
     for folder in (tmp_path / "assets", tmp_path / "out"):
         assert {folder / "vector_field.png", folder / "vector_field.gif"} < set(written)
     assert "depth 3, loop: " in capsys.readouterr().out
-    assert "goal not reached" in " ".join(explain.report(shown))
+    assert "goal not reached" in " ".join(vector_field_figure.report(shown))
 
 
 def is_small_svg(path):

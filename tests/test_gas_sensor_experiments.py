@@ -20,7 +20,7 @@ from experiments.gas_sensor import models as sweep_experiments
 from experiments.gas_sensor import results as sweep_results
 from experiments.gas_sensor import runs as sweep_runs
 from experiments.gas_sensor.results import Result, speed_up, speed_up_to_target
-from experiments.gas_sensor.runs import Settings
+from experiments.gas_sensor.settings import FIRST_RATES, Settings
 from publishing import assets
 from running import records
 
@@ -49,7 +49,7 @@ def result(curves, rates=(0.1,), seeds=2, iterations=(0, 1, 10, 100)):
 def test_a_run_finds_the_best_rate_inside_its_grid_and_is_not_repeated(tmp_path):
     # Rates that start far too low: the grid must be extended upwards.
     settings, data = small(power=2), small_data()
-    low = range(-60, -60 + sweep_runs.FIRST_RATES)
+    low = range(-60, -60 + FIRST_RATES)
     object.__setattr__(settings, "first_rates", lambda: list(low))
     record = sweep_runs.run(settings, data, tmp_path)
     found = sweep_results.load(tmp_path)

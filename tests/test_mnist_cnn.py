@@ -13,7 +13,7 @@ import pytest
 
 import mnist_cnn
 from experiments.mnist import job, results
-from experiments.mnist.tutorial_cnn import Settings
+from experiments.mnist.settings import Settings
 from running import records
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -182,13 +182,15 @@ def test_nothing_to_plot_is_one_sentence(capsys, tmp_path):
     assert "holds no finished runs of these settings" in message
 
 
-def test_an_interruption_says_how_to_go_on(monkeypatch, tmp_path):
+def test_an_interruption_says_how_to_go_on(monkeypatch, capsys, tmp_path):
     def interrupted(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(job, "train", interrupted)
-    with pytest.raises(SystemExit, match="The same command goes on after the last finished epoch"):
+    with pytest.raises(SystemExit) as ended:
         mnist_cnn.main([*QUICK, "--output", str(tmp_path)])
+    assert ended.value.code == 130
+    assert "The same command goes on after the last finished epoch" in capsys.readouterr().err
 
 
 def test_an_unfinished_record_cannot_be_summarized(tmp_path):

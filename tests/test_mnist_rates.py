@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import mnist_rates
 from experiments.mnist import results, tuning
-from experiments.mnist.tutorial_cnn import Settings
+from experiments.mnist.settings import Settings
 
 
 @given(st.floats(-7, 5), st.floats(0.1, 3))

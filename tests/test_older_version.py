@@ -15,6 +15,7 @@ import gas_sensor
 import mnist_cnn
 import other_networks
 import probe
+from experiments.gas_sensor import job
 from running.records import Record
 
 LEFT = Path(__file__).parent / "older_version"
@@ -76,7 +77,7 @@ def few_images(monkeypatch):
 
 
 def test_a_sweep_goes_on_from_its_checkpoint(folder, capsys, monkeypatch):
-    job, every = gas_sensor.job, gas_sensor.job.models
+    every = job.models
     monkeypatch.setattr(job, "models", lambda name, base: every(name, base)[:1])
     (checkpoint,) = (folder / "gas_sensor").glob("*/sweep*.npz")
     done = []

@@ -8,15 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import other_networks
-from experiments.mnist import other_networks as networks
 from experiments.mnist import other_results as network_results
+from experiments.mnist import other_settings as networks
 from experiments.mnist import results, tuning, tutorial_cnn
-from experiments.mnist.other_networks import Settings
+from experiments.mnist.other_settings import Settings
 
 IMAGES = np.random.default_rng(0).integers(0, 256, size=(8, 28, 28, 1), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("network", networks.NETWORKS)
+@pytest.mark.parametrize("network", networks.TITLES)
 def test_all_models_of_a_network_begin_as_the_same_function(network):
     built = {
         factored: Settings(network=network, factored=factored, seed=3).build_network((28, 28, 1))

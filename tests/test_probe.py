@@ -11,7 +11,8 @@ from scipy.stats import beta
 import probe as script
 from experiments.probe import results as probe_results
 from experiments.probe import runs
-from experiments.probe.problems import LOSSES, PROBLEMS
+from experiments.probe.problems import PROBLEMS
+from experiments.probe.runs import LOSSES
 from publishing import assets
 
 EMBEDDED = ("diabetes", "digits", "Linnerud", "iris", "wine", "breast cancer")

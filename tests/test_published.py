@@ -5,8 +5,8 @@ import json
 import pytest
 
 import criteria
-from experiments.mnist import other_networks as networks
 from experiments.mnist import other_results as network_results
+from experiments.mnist import other_settings as networks
 from experiments.mnist import results
 from publishing import assets, benchmark_tables, ledger_tables
 from running import records

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import criteria
 from experiments.mnist import claims, figures, results
-from experiments.mnist.tutorial_cnn import Settings
+from experiments.mnist.settings import Settings
 from running import records
 
 

@@ -18,7 +18,7 @@ from clusters import free_ports, tf_config
 import mnist_cnn
 from datasets import images as datasets
 from experiments.mnist import training
-from experiments.mnist.tutorial_cnn import Settings
+from experiments.mnist.settings import Settings
 from running import records, replicas, strategies
 
 ROOT = Path(__file__).resolve().parents[1]

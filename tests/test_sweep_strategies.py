@@ -12,7 +12,9 @@ from clusters import free_ports, tf_config
 
 import gas_sensor as script
 from datasets import gas_sensor
+from experiments.gas_sensor import job
 from experiments.gas_sensor import runs as sweep_runs
+from experiments.gas_sensor import settings as sweep_settings
 from keras_overparam.sweep import engine as sweep
 from running import records, strategies
 
@@ -23,9 +25,9 @@ SAVES_BEFORE_DEATH = 15  # of a part's 12 or more: in the second part of the gri
 
 def shrink(replace):
     """One model, of whose grid there are two parts; a checkpoint after each recorded iteration."""
-    replace(script.job, "models", lambda experiment, base: [base])
-    replace(script.job, "report", lambda *_: None)
-    replace(sweep_runs, "FIRST_RATES", 5)
+    replace(job, "models", lambda experiment, base: [base])
+    replace(job, "report", lambda *_: None)
+    replace(sweep_settings, "FIRST_RATES", 5)
     replace(sweep_runs, "EXTENSIONS", 1)
     replace(sweep.Clock, "rang", lambda clock: True)
 
@@ -121,7 +123,7 @@ def test_records_are_those_of_one_device(tmp_path, monkeypatch):
 def test_a_worker_with_another_sweep_is_refused(tmp_path, monkeypatch):
     """Before anything is trained, for the chief would wait for it."""
     data = gas_sensor.load_ethanol("diabetes")
-    settings = sweep_runs.Settings(dataset="diabetes", iterations=12)
+    settings = sweep_settings.Settings(dataset="diabetes", iterations=12)
     monkeypatch.setattr(sweep_runs, "train_part", None)
     monkeypatch.setattr(strategies.Distribution, "from_chief", lambda _, digest: digest + 1)
     worker = strategies.Distribution(worker=1, workers=2)

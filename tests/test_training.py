@@ -9,7 +9,8 @@ import pytest
 
 from datasets.images import ImageData
 from experiments.mnist import results, training
-from experiments.mnist.tutorial_cnn import Settings, logits
+from experiments.mnist.settings import Settings
+from experiments.mnist.tutorial_cnn import logits
 from running import records
 
 TINY = Settings(depth=2, epochs=3, dataset="tiny")

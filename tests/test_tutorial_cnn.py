@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from experiments.mnist import tutorial_cnn
-from experiments.mnist.tutorial_cnn import Settings, build_network
+from experiments.mnist.settings import Settings
+from experiments.mnist.tutorial_cnn import build_network
 from keras_overparam import collapse
 
 IMAGES = np.random.default_rng(0).integers(0, 256, size=(300, 28, 28, 1), dtype=np.uint8)

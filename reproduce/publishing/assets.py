@@ -7,13 +7,8 @@ import sys
 from pathlib import Path
 
 import experiments
-from publishing import (
-    benchmark_figure,
-    benchmark_tables,
-    ledger_tables,
-    provenance,
-    zoo_tables,
-)
+from publishing import benchmark_tables, ledger_tables, provenance, zoo_tables
+from running.chatter import import_keras
 from running.records import (
     OutputError,
     Record,
@@ -24,6 +19,7 @@ from running.records import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
+LEDGER = "claims.json"  # in assets/
 
 
 @contextlib.contextmanager
@@ -42,6 +38,7 @@ def command(name):
 
 def room(name):
     """What is published of an experiment, by its room's name."""
+    import_keras()
     return importlib.import_module(f"experiments.{name}.published").Published(ROOT / "assets")
 
 
@@ -58,6 +55,14 @@ def ledger(found=None):
     """
     rows = [row for one in found or rooms() for row in one.claims()]
     return [row | {"why": row.get("why", "")} for row in rows]
+
+
+def judge_again(name):
+    """Put an experiment's rows into the ledger's file, in the place of those of the same claims."""
+    path = ROOT / "assets" / LEDGER
+    rows = {row["claim"]: row for row in (read_json(path) if path.exists() else [])}
+    rows |= {row["claim"]: row for row in ledger([room(name)])}
+    write({path: to_indented_json(list(rows.values()))})
 
 
 def parts(found, rows):
@@ -118,7 +123,7 @@ def rendered():
     rows = ledger(found)
     made = parts(found, rows)
     texts = {name: text for one in found for name, text in one.texts().items()}
-    texts["claims.json"] = to_indented_json(rows)
+    texts[LEDGER] = to_indented_json(rows)
     generated = ROOT / "docs" / "generated"
     return {
         **{ROOT / "assets" / name: text for name, text in texts.items()},
@@ -136,6 +141,8 @@ def write(texts):
 
 def publish():
     """Make all files anew that are made from the records in assets/."""
+    from publishing import benchmark_figure  # and Matplotlib
+
     write(rendered()[0])
     for one in rooms():
         one.draw()
@@ -171,7 +178,7 @@ def take_over(paths):
 
 
 def publish_runs(name, paths):
-    """Copy a command's records into assets/, and redraw the experiment from there.
+    """Copy a command's records into assets/, and redraw the experiment and the ledger from there.
 
     Args:
         name: of the experiment's room.
@@ -186,3 +193,4 @@ def publish_runs(name, paths):
         raise OutputError(f"--publish wants {one.wants}.")
     one.take_over(places)
     redraw(name)
+    judge_again(name)

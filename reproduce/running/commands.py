@@ -5,28 +5,34 @@ import sys
 from pathlib import Path
 
 from datasets.sources import DataError
-from running import machine, records, strategies
+from running import records
+from running.chatter import import_keras
+
+INTERRUPTED = 130  # the exit status that shells give to what Ctrl-C ended
 
 
 @contextlib.contextmanager
 def command(name, resumes_after="epoch"):
-    """A command line whose problems that the user can mend end in one sentence."""
+    """A command line whose problems that the user can mend end in one sentence; it has Keras."""
     try:
+        import_keras()
         yield
-    except (DataError, records.OutputError, strategies.ClusterError) as error:
+    except (DataError, records.OutputError) as error:
         sys.exit(f"{name}: error: {error}")
     except OSError as error:
         if error.errno not in records.UNWRITABLE:
             raise
         sys.exit(f"{name}: error: {records.unwritable(error)}")
     except KeyboardInterrupt:
-        sys.exit(
-            f"\nInterrupted. The same command goes on after the last finished {resumes_after}."
-        )
+        again = f"The same command goes on after the last finished {resumes_after}."
+        print(f"\nInterrupted. {again}", file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
 def distribute(options):
     """The `strategies.Distribution` that the options ask for, with the device chosen."""
+    from running import machine, strategies  # and Keras, which a wrong option need not wait for
+
     strategy = getattr(options, "strategy", "none")
     machine.prepare(options.device, strategy)
     return strategies.create(strategy, options.device)

@@ -4,10 +4,9 @@ import argparse
 import dataclasses
 import typing
 
-import keras
-
 # Sizes that TensorFlow counts with; numbers whose squares float32 can hold.
 RANGES = {int: ("integer", 1, 2**31 - 1), float: ("number", 1e-18, 1e18)}
+STRATEGIES = ("none", "mirrored", "multi-worker")
 LARGEST_SEED = 2**32 - 1  # of NumPy's, which `keras.utils.set_random_seed` sets
 
 
@@ -94,6 +93,8 @@ def settings_from(settings, options, **changes):
     names = {f.name: f.metadata.get("flag", f.name) for f in dataclasses.fields(settings)}
     given = {field: getattr(options, name) for field, name in names.items() if name in options}
     if "backend" in names:
+        import keras  # which imports its backend: only once all options are known
+
         given["backend"] = keras.backend.backend()
     return settings(**given | changes)
 
@@ -140,6 +141,16 @@ def add_output_options(parser, output):
     machine.add_argument("--output", default=output, help="folder of the runs (%(default)s)")
     machine.add_argument("--again", action="store_true", help="repeat finished runs")
     return machine
+
+
+def add_strategy_option(group):
+    """The option that says what trains."""
+    group.add_argument(
+        "--strategy",
+        choices=STRATEGIES,
+        default="none",
+        help="train on one device, on all of this machine, or on the workers in TF_CONFIG (none)",
+    )
 
 
 FLAGS = {

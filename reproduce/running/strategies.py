@@ -20,18 +20,19 @@ from pathlib import Path
 import keras
 import numpy as np
 
-STRATEGIES = ("none", "mirrored", "multi-worker")
+from running.records import OutputError
+
 LONGEST_WAIT = 600  # seconds for all workers to come
 LOST = ("Aborted", "Cancelled", "DeadlineExceeded", "FailedPrecondition", "Unavailable")
 
 
-class ClusterError(Exception):
+class ClusterError(OutputError):
     """Devices or workers that cannot train together; the message says why and what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Distribution:
-    """What trains: one of the `STRATEGIES` by name, its devices, and this worker among all.
+    """What trains: one of `options.STRATEGIES` by name, its devices, and this worker among all.
 
     Attributes:
         name: of the strategy.
@@ -169,16 +170,6 @@ def _lost():
 
 
 _TEMPORARY = []  # folders that are deleted at the end of the process
-
-
-def add_strategy_option(group):
-    """The option that says what trains."""
-    group.add_argument(
-        "--strategy",
-        choices=STRATEGIES,
-        default="none",
-        help="train on one device, on all of this machine, or on the workers in TF_CONFIG (none)",
-    )
 
 
 @functools.cache  # two strategies of a process would take each other's messages for their own

@@ -107,9 +107,12 @@ def coarse_figures(_):
 
 def short_trajectories(_):
     """Let the figure that explains the rule need little computation."""
-    from experiments.vector_field import field as vector_field
+    from experiments.vector_field import field
 
-    vector_field.Settings = functools.partial(vector_field.Settings, norms=(0.2,), iterations=120)
+    compute = field.compute
+    field.compute = lambda settings: compute(
+        dataclasses.replace(settings, norms=(0.2,), iterations=120)
+    )
 
 
 def often_saved(_):
@@ -188,10 +191,10 @@ def high_rates(_):
 
 def high_rates_of_others(_):
     """Let the other networks start at a rate at which their logits overflow."""
-    import other_networks
+    from experiments.mnist import tuning
 
-    tuned = other_networks.tuned_with_scale
-    other_networks.tuned_with_scale = lambda settings, *rest: tuned(
+    tuned = tuning.tuned_with_scale
+    tuning.tuned_with_scale = lambda settings, *rest: tuned(
         dataclasses.replace(settings, learning_rate=1e38), *rest
     )
 

@@ -2,6 +2,7 @@
 
 from datasets.gas_sensor import DATASETS, load_ethanol
 from experiments.end_to_end_rule import claims, figures, results, runs
+from experiments.end_to_end_rule import settings as asked
 from running import commands
 from running.records import to_indented_json, write_text
 
@@ -9,7 +10,7 @@ from running.records import to_indented_json, write_text
 def settings_of(options, dataset):
     """The runs that the options ask for."""
     given = (options.problems, options.depths, options.seeds)
-    return runs.settings_of(dataset, *given, options.iterations, options.start_norm)
+    return asked.settings_of(dataset, *given, options.iterations, options.start_norm)
 
 
 def run_all(options):

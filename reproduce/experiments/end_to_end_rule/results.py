@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.end_to_end_rule.runs import DEFAULTS, Settings
+from experiments.end_to_end_rule.settings import DEFAULTS, Settings
 from keras_overparam.sweep import iterations_to
 from running.records import Record
 
@@ -76,7 +76,7 @@ def summarize(results):
     """Summaries of the runs of an experiment, one for each problem and depth.
 
     Args:
-        results: list of `Result`, as of `runs.settings_of`.
+        results: list of `Result`, as of `settings.settings_of`.
 
     Returns:
         List of dictionaries that JSON can hold.

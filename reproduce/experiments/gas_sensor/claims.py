@@ -7,7 +7,7 @@ import numpy as np
 from criteria import GAS_SENSOR
 from experiments.gas_sensor.models import MAP_ITERATIONS, POWERS, SCALES, WIDTHS, label, models
 from experiments.gas_sensor.results import speed_up, speed_up_to_target
-from experiments.gas_sensor.runs import Settings
+from experiments.gas_sensor.settings import Settings
 from presenting.tables import markdown_table, median_and_range
 
 BASE = Settings()

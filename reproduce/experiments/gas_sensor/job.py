@@ -6,6 +6,7 @@ from datasets.gas_sensor import DATASETS, load_ethanol
 from experiments.gas_sensor import figures, results, runs
 from experiments.gas_sensor.models import WHAT, label, models
 from experiments.gas_sensor.published import summary_text
+from experiments.gas_sensor.settings import Settings
 from running import commands
 from running.options import settings_from
 from running.records import write_text
@@ -13,7 +14,7 @@ from running.records import write_text
 
 def settings_of(options, dataset):
     """The runs that the options ask for."""
-    base = settings_from(runs.Settings, options, dataset=dataset)
+    base = settings_from(Settings, options, dataset=dataset)
     return [settings for experiment in options.experiments for settings in models(experiment, base)]
 
 
@@ -32,7 +33,7 @@ def run_on(distribution, options):
 
     _, data = commands.prepare(options, load, distribution)
     output = Path(options.output)  # of every worker: all have checkpoints
-    base, found = settings_from(runs.Settings, options, dataset=data.name), {}
+    base, found = settings_from(Settings, options, dataset=data.name), {}
     for experiment in options.experiments:
         print(f"\n{experiment}: {WHAT[experiment]}")
         results = [
@@ -61,7 +62,7 @@ def run_one(settings, data, output, again, distribution):
 def recorded(options):
     """Results by experiment of these options that are on record, for --plot-only."""
     settings = commands.recorded(options, DATASETS[1:], settings_of)
-    base = settings_from(runs.Settings, options, dataset=settings[0].dataset)
+    base = settings_from(Settings, options, dataset=settings[0].dataset)
     found = {}
     for experiment in options.experiments:
         folders = (commands.folder_of(options, one) for one in models(experiment, base))

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from experiments.gas_sensor.runs import Settings
+from experiments.gas_sensor.settings import Settings
 
 DEEP_ITERATIONS = 50_000  # where networks may stall for tens of thousands
 MAP_ITERATIONS = 10_000

@@ -4,7 +4,7 @@ from functools import cached_property
 
 from experiments.gas_sensor import claims, figures, results
 from experiments.gas_sensor.models import WHAT, models
-from experiments.gas_sensor.runs import Settings
+from experiments.gas_sensor.settings import Settings
 from experiments.room import Room
 from running.records import read_json, to_indented_json
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.gas_sensor.runs import PER_DECADE, Settings, usable_median
+from experiments.gas_sensor.runs import usable_median
+from experiments.gas_sensor.settings import PER_DECADE, Settings
 from keras_overparam.sweep import iterations_to
 from running.records import Record
 

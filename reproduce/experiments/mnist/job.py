@@ -5,29 +5,11 @@ from pathlib import Path
 
 from datasets.images import DATASETS, load_images
 from experiments.mnist import boards, claims, figures, results
+from experiments.mnist.settings import Settings
 from experiments.mnist.training import LOGS, train
-from experiments.mnist.tutorial_cnn import Settings
 from running import commands
 from running import options as opt
 from running.records import to_json, write_text
-
-
-def add_options(parser, group, settings, datasets, output):
-    """Options that all commands on networks have; the group of those on the machine.
-
-    Args:
-        parser: of the command line.
-        group: for the options on how many runs, and how long.
-        settings: class of the runs' settings.
-        datasets: names to choose from.
-        output: the usual folder of the runs.
-    """
-    opt.add_seeds(group, [0])
-    opt.add_fields(group, settings, "epochs")
-    opt.add_data_options(parser, datasets)
-    machine = opt.add_output_options(parser, output)
-    opt.add_fields(machine, settings, "jit", "mixed_precision")
-    return machine
 
 
 def runner(options, data, output, distribution=None):

@@ -4,8 +4,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from experiments.mnist.figures import POINTS
-from experiments.mnist.other_networks import MODEL_NAMES, TITLES
 from experiments.mnist.other_results import FACTORED, ORIGINAL, at_best, by_model, grid
+from experiments.mnist.other_settings import MODEL_NAMES, TITLES
 from experiments.mnist.results import WINDOW
 from presenting.drawing import STYLE, WIDTH, finish, plain_log_ticks
 from presenting.palette import NETWORKS

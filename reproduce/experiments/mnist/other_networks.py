@@ -5,70 +5,25 @@ all networks of the same seed and start scale begin as the same function. Traini
 network's: its batches, momentum and decay of the rate; no L2 term.
 """
 
-import dataclasses
-
 import keras
 from keras import layers
 
 from experiments.mnist.tutorial_cnn import TwoPartObjective
 from keras_overparam import overparameterize
-from running.options import option
-from running.records import elsewhere, settings_digest
 
 CLASSES = 10
-MODEL_NAMES = {
-    "none": "original",
-    "dense": "dense layers factored",
-    "all": "convolutions factored too",
-}
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """Everything that shapes the result of a run.
-
-    `factored` names the layers that are products of matrices: "none", "dense", or "all", which adds
-    the convolutions. `start_scale` multiplies the kernels of Glorot's uniform start.
-    """
-
-    network: str = "lenet5"
-    factored: str = "none"
-    depth: int = 2
-    learning_rate: float = 0.02
-    start_scale: float = 1.0
-    seed: int = 0
-    epochs: int = 2
-    dataset: str = "mnist"
-    jit: str = option("off", choices=("auto", "on", "off"), help="XLA")
-    mixed_precision: str = option("off", choices=("off", "float16", "bfloat16"), help="compute in")
-    backend: str = "tensorflow"  # each draws its own weights and masks from a seed
-
-    def __post_init__(self):
-        if self.factored == "none":
-            object.__setattr__(self, "depth", 1)
-
-    @property
-    def model_name(self):
-        """How the model is called in figures and tables."""
-        return MODEL_NAMES[self.factored]
-
-    @property
-    def run_name(self):
-        """A readable folder name that differs whenever the settings do."""
-        digest = settings_digest(self, by_name=True)
-        what = f"{self.dataset}-{self.network}-{self.factored}{elsewhere(self)}"
-        return f"{what}-seed{self.seed}-{digest}"
-
-    def build_network(self, image_shape):
-        """The network for images of a shape, with weights drawn for `seed`."""
-        inputs = keras.Input(image_shape, name="pixels")
-        outputs = NETWORKS[self.network](inputs, Starts(self))
-        network = keras.Model(inputs, outputs, name=self.network)
-        if self.factored == "dense":
-            network = overparameterize(network, self.depth, layers=layers.Dense)
-        elif self.factored == "all":
-            network = overparameterize(network, self.depth)
-        return TwoPartObjective(network.inputs, network.outputs, name=self.network)
+def build_network(settings, image_shape):
+    """The network for images of a shape, with weights drawn for `settings.seed`."""
+    inputs = keras.Input(image_shape, name="pixels")
+    outputs = NETWORKS[settings.network](inputs, Starts(settings))
+    network = keras.Model(inputs, outputs, name=settings.network)
+    if settings.factored == "dense":
+        network = overparameterize(network, settings.depth, layers=layers.Dense)
+    elif settings.factored == "all":
+        network = overparameterize(network, settings.depth)
+    return TwoPartObjective(network.inputs, network.outputs, name=settings.network)
 
 
 class Starts:
@@ -144,4 +99,3 @@ def _residual_block(x, filters, stride, starts):
 
 
 NETWORKS = {"lenet5": lenet5, "keras_example": keras_example, "resnet8": resnet8}
-TITLES = {"lenet5": "LeNet-5", "keras_example": "Keras's example", "resnet8": "ResNet-8"}

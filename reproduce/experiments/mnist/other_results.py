@@ -4,7 +4,7 @@ import numpy as np
 
 from criteria import OTHER_NETWORKS
 from experiments.mnist import results
-from experiments.mnist.other_networks import TITLES
+from experiments.mnist.other_settings import TITLES
 from presenting.tables import markdown_table, median_and_range
 
 ORIGINAL, FACTORED = "none", ("dense", "all")

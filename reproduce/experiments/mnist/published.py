@@ -3,7 +3,7 @@
 from functools import cached_property
 
 from criteria import EPOCHS, TUNING_EPOCHS
-from experiments.mnist import claims, figures, other_figures, other_networks, other_results, results
+from experiments.mnist import claims, figures, other_figures, other_results, other_settings, results
 from experiments.room import Room
 from presenting.tables import verdict_table
 from running.records import read_json, to_indented_json
@@ -21,7 +21,7 @@ class OtherNetworks(Room):
     @cached_property
     def results(self):
         """All of them."""
-        return [results.load(path, other_networks.Settings) for path in self.paths]
+        return [results.load(path, other_settings.Settings) for path in self.paths]
 
 
 class Published(Room):

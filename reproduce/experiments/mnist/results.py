@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from criteria import WINDOW
-from experiments.mnist.tutorial_cnn import Settings
+from experiments.mnist.settings import Settings
 from running.records import Record
 
 METRICS = ("objective", "cross_entropy", "l2")

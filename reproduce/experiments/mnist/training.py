@@ -27,7 +27,7 @@ def train(settings, data, folder, again=False, distribution=None):
     """Run `settings` in `folder`, or go on where an interrupted run stopped.
 
     Args:
-        settings: `tutorial_cnn.Settings` or `other_networks.Settings`.
+        settings: `settings.Settings` or `other_settings.Settings`.
         data: `datasets.images.ImageData`.
         folder: the run's own folder.
         again: repeat the run even if it is finished.

@@ -6,16 +6,12 @@ by the learning rate before it enters the momentum, TensorFlow 1 multiplied the 
 two differ for a few steps after each decay of the rate by 5 %.
 """
 
-import dataclasses
-
 import keras
 import numpy as np
 from keras import layers, ops
 
 from keras_overparam import FactoredDense
 from running.machine import framework
-from running.options import option
-from running.records import elsewhere, settings_digest
 from running.strategies import in_scope
 
 L2_COEFFICIENT = 5e-4  # times half the squared norm
@@ -24,57 +20,6 @@ MOMENTUM = 0.9
 BATCH = 64
 ROWS = 500  # of images, where nothing is trained
 HELD_OUT = 5000  # first training images, for validation
-REGULARIZE = ("product", "factors", "none")
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """Everything that shapes the result of a run.
-
-    `depth` 1 is the original network. `regularize` says what the L2 term acts on: the end-to-end
-    matrices ("product"), each matrix ("factors"; the same thing at depth 1) or nothing ("none").
-    """
-
-    depth: int = option(1, help="matrices per dense layer (2)")
-    width: int | None = option(None, help="size between them (min of both sides)")
-    regularize: str = option(
-        "product",
-        choices=REGULARIZE,
-        help="what the L2 term of the overparameterized network acts on (%(default)s)",
-    )
-    learning_rate: float = option(0.01, metavar="RATE")
-    init_stddev: float = option(0.1, metavar="STDDEV")
-    seed: int = 0
-    epochs: int = 10
-    dataset: str = "mnist"
-    jit: str = option("auto", choices=("auto", "on", "off"), help="XLA")
-    mixed_precision: str = option("off", choices=("off", "float16", "bfloat16"), help="compute in")
-    backend: str = "tensorflow"  # each draws its own weights and masks from a seed
-
-    def __post_init__(self):
-        if self.depth == 1:  # one matrix is its own product, and has no hidden width
-            object.__setattr__(self, "width", None)
-            if self.regularize == "factors":
-                object.__setattr__(self, "regularize", "product")
-
-    @property
-    def model_name(self):
-        """How the model is called in figures and tables."""
-        if self.depth == 1:
-            return "original"
-        return "overparameterized" if self.depth == 2 else f"overparameterized, depth {self.depth}"
-
-    @property
-    def run_name(self):
-        """A readable folder name that differs whenever the settings do."""
-        digest = settings_digest(self, by_name=True)
-        model = "original" if self.depth == 1 else f"depth{self.depth}"
-        what = f"{self.dataset}-{model}-{self.regularize}{elsewhere(self)}"
-        return f"{what}-seed{self.seed}-{digest}"
-
-    def build_network(self, image_shape):
-        """The network for images of a shape, with weights drawn for `seed`."""
-        return build_network(self, image_shape)
 
 
 def build_network(settings, image_shape=(28, 28, 1)):

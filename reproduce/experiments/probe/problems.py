@@ -3,21 +3,18 @@
 import dataclasses
 from collections.abc import Callable
 
-import keras
 import numpy as np
-from sklearn import datasets as sklearn_datasets
 
 from datasets import gas_sensor
-from datasets import images as datasets
 from datasets.gas_archive import GASES
 from datasets.gas_sensor import standardize
-from experiments.mnist import tutorial_cnn
-from keras_overparam.sweep.problems import CROSS_ENTROPY
+from datasets.images import load_images
 
 IMAGES = 1000  # of MNIST
+SHARE = 10  # the full run's iterations over the probe's
+SHORTEST = 8 * SHARE  # full run: the probe asks for 8 iterations
 HEAD_STEPS = 200  # of training, of the network whose head is probed
 POWERS = {"l2": 2, "l4": 4}
-LOSSES = {"cross-entropy": CROSS_ENTROPY, **POWERS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +23,7 @@ class Problem:
 
     Attributes:
         data: what the data are, in words.
-        loss: name of the loss, a key of `LOSSES`.
+        loss: "cross-entropy", or a key of `POWERS`.
         tuned_on: whether the probe's constants were chosen with this problem in sight.
         load: function of the folders of prepared data and of archives, that returns features
             `(n, inputs)` and targets.
@@ -58,51 +55,63 @@ def _gas(gas):
     return load
 
 
-def _regression(load_sklearn):
+def _bundled(name):
+    """Features and targets of a data set that comes with scikit-learn."""
+    from sklearn import datasets  # half a second, which no command line should wait for
+
+    return getattr(datasets, f"load_{name}")(return_X_y=True)
+
+
+def _regression(name):
     """scikit-learn's regression, features and targets standardized."""
 
     def load(data_dir, archives):
-        features, targets = load_sklearn(return_X_y=True)
+        features, targets = _bundled(name)
         return standardize(features), standardize(targets.reshape(len(targets), -1))
 
     return load
 
 
-def _classes(load_sklearn):
+def _classes(name):
     """scikit-learn's classification, features standardized."""
 
     def load(data_dir, archives):
-        features, classes = load_sklearn(return_X_y=True)
+        features, classes = _bundled(name)
         return _with_ones(standardize(features)), classes
 
     return load
 
 
-def _one_hot_classes(load_sklearn):
+def _one_hot_classes(name):
     """A regression of the classes' indicators, centred."""
 
     def load(data_dir, archives):
-        features, classes = load_sklearn(return_X_y=True)
+        features, classes = _bundled(name)
         return standardize(features), standardize(np.eye(classes.max() + 1)[classes])
 
     return load
 
 
 def _digits(data_dir, archives):
-    features, classes = sklearn_datasets.load_digits(return_X_y=True)
+    features, classes = _bundled("digits")
     return _with_ones(features / 16), classes
 
 
 def _mnist(data_dir, archives):
-    images = datasets.load_images("mnist", data_dir, archives)
+    images = load_images("mnist", data_dir, archives)
     pixels = images.train_images[:IMAGES].reshape(IMAGES, -1) / 255
     return _with_ones(pixels), images.train_labels[:IMAGES]
 
 
 def _mnist_head(data_dir, archives):
     """What the tutorial network's last layer gets after a short training, on other images."""
-    images = datasets.load_images("mnist", data_dir, archives)
-    settings = tutorial_cnn.Settings(regularize="none")
+    import keras
+
+    from experiments.mnist import tutorial_cnn
+    from experiments.mnist.settings import Settings
+
+    images = load_images("mnist", data_dir, archives)
+    settings = Settings(regularize="none")
     network = tutorial_cnn.build_network(settings)
     tutorial_cnn.compile_network(network, settings, len(images.train_labels))
     steps = tutorial_cnn.batches(images.train_images, images.train_labels, 0, HEAD_STEPS)
@@ -115,20 +124,17 @@ def _mnist_head(data_dir, archives):
 def _problems():
     for power in POWERS:
         yield Problem("Ethanol", power, True, _gas("ethanol"))
-        yield Problem("diabetes", power, True, _regression(sklearn_datasets.load_diabetes))
+        yield Problem("diabetes", power, True, _regression("diabetes"))
     yield Problem("digits", "cross-entropy", True, _digits, horizon=1500)
     for gas in GASES[1:]:
         for power in POWERS:
             yield Problem(gas.capitalize(), power, False, _gas(gas))
     for power in POWERS:
-        yield Problem("Linnerud", power, False, _regression(sklearn_datasets.load_linnerud))
-    for data, load in {
-        "iris": sklearn_datasets.load_iris,
-        "wine": sklearn_datasets.load_wine,
-        "breast cancer": sklearn_datasets.load_breast_cancer,
-    }.items():
-        yield Problem(data, "cross-entropy", False, _classes(load))
-        yield Problem(data, "l4", False, _one_hot_classes(load))
+        yield Problem("Linnerud", power, False, _regression("linnerud"))
+    for data in ("iris", "wine", "breast cancer"):
+        name = data.replace(" ", "_")
+        yield Problem(data, "cross-entropy", False, _classes(name))
+        yield Problem(data, "l4", False, _one_hot_classes(name))
     yield Problem("MNIST pixels", "cross-entropy", False, _mnist, horizon=1500)
     yield Problem("MNIST head", "cross-entropy", False, _mnist_head, horizon=1500)
 

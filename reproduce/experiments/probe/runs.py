@@ -6,14 +6,14 @@ import re
 import numpy as np
 from tqdm.auto import tqdm
 
-from experiments.probe.problems import LOSSES
+from experiments.probe.problems import POWERS, SHARE
 from keras_overparam import probe
 from keras_overparam.probing import STARTS, Tuned
+from keras_overparam.sweep.problems import CROSS_ENTROPY
 from running import machine, records, runs
 
 DEPTHS = (2, 3)
-SHARE = 10  # the full run's iterations over the probe's
-SHORTEST = 8 * SHARE  # full run: the probe asks for 8 iterations
+LOSSES = {"cross-entropy": CROSS_ENTROPY, **POWERS}
 DIRECTIONS = 3  # of the full run's start
 FULL_SEED = 1000  # of the first
 

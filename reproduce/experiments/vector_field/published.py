@@ -2,11 +2,12 @@
 
 from experiments.room import Room
 from experiments.vector_field import field, figures
+from experiments.vector_field.settings import Settings
 
 
 class Published(Room):
     folder = "vector_field"
 
     def draw(self, shown=None):
-        shown = shown or field.compute(field.Settings())
+        shown = shown or field.compute(Settings())
         figures.draw_all(shown, self.assets)
