@@ -14,7 +14,8 @@ nox.options.sessions = ["lint", "test"]
 @nox.session
 def test(session):
     """Everything but the long runs."""
-    session.run(sys.executable, "-m", "pytest", *session.posargs)
+    shared = ["-n", "2", "--dist", "loadfile"]
+    session.run(sys.executable, "-m", "pytest", *(session.posargs or shared))
 
 
 @nox.session

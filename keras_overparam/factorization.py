@@ -30,6 +30,7 @@ from keras_overparam.typing import Array, Float64Array, Shape, Sizes, Tensor, Wi
 
 Matrix = TypeVar("Matrix", bound=Any)  # a tensor, or a NumPy array
 Line: TypeAlias = tuple[int, int, tuple[int, ...]]  # slope, intercept, boundaries of a plan
+WELL_CONDITIONED = 1e5  # see `_triplets`
 
 
 class Plan(NamedTuple):
@@ -355,12 +356,11 @@ def balanced_factors(kernel: npt.ArrayLike, depth: int, width: Width = None) -> 
     inputs, units = kernel.shape[-2:]
     sizes = hidden_widths(inputs, units, positive_integer("depth", depth), width)
     dtype = np.result_type(kernel.dtype, np.float32)
-    factors = balanced_split(kernel.astype(np.float64), sizes, np)
-    return [factor.astype(dtype) for factor in factors]
+    return [factor.astype(dtype) for factor in balanced_split(kernel.astype(dtype), sizes, np)]
 
 
 def balanced_split(kernel: Matrix, sizes: Sizes, arrays: ModuleType) -> list[Matrix]:
-    """What `balanced_factors` does, in the kernel's precision, by NumPy or in a traced program.
+    """What `balanced_factors` does, by NumPy in float64, or in a traced program as it is given.
 
     Args:
         kernel: array or tensor of shape `(…, s0, sN)`.
@@ -373,7 +373,7 @@ def balanced_split(kernel: Matrix, sizes: Sizes, arrays: ModuleType) -> list[Mat
     depth = len(sizes) - 1
     if depth == 1:
         return [kernel]
-    left, singular, right = arrays.linalg.svd(kernel, full_matrices=False)
+    left, singular, right = _triplets(kernel) if arrays is np else ops.linalg.svd(kernel, False)
     rank = min(sizes)
     root = singular[..., :rank] ** (1 / depth)
     ends = left[..., :rank] * root[..., None, :], root[..., None] * right[..., :rank, :]
@@ -381,6 +381,33 @@ def balanced_split(kernel: Matrix, sizes: Sizes, arrays: ModuleType) -> list[Mat
     factors = [ends[0], *[middle] * (depth - 2), ends[1]]
     shapes = pairwise(sizes)
     return [_pad(factor, shape, arrays) for factor, shape in zip(factors, shapes, strict=True)]
+
+
+def _triplets(kernel: Array) -> tuple[Array, Array, Array]:
+    """Singular vectors and values `U, s, Vᵀ` of an array, in float64.
+
+    Those of float32 numbers are found from the eigenvectors of the smaller Gram matrix, which takes
+    an eighth of the time. The vectors are then orthogonal up to float64's rounding times the square
+    of the condition number, which up to the bound makes less than float32's rounding in the
+    factors' balance.
+    """
+    wide = kernel.astype(np.float64)
+    if kernel.dtype != np.float64:
+        left, singular, right = _triplets_by_gram(wide)
+        if np.all(singular.min(axis=-1) * WELL_CONDITIONED > singular.max(axis=-1)):
+            return left, singular, right
+    return np.linalg.svd(wide, full_matrices=False)
+
+
+def _triplets_by_gram(kernel: Float64Array) -> tuple[Array, Array, Array]:
+    tall = kernel.shape[-2] >= kernel.shape[-1]
+    matrix = kernel if tall else np.swapaxes(kernel, -1, -2)
+    right = np.linalg.eigh(np.swapaxes(matrix, -1, -2) @ matrix)[1][..., ::-1]
+    scaled = matrix @ right
+    singular = np.linalg.norm(scaled, axis=-2)
+    left = scaled / np.where(singular > 0, singular, 1)[..., None, :]
+    ends = (left, right) if tall else (right, left)
+    return ends[0], singular, np.swapaxes(ends[1], -1, -2)
 
 
 def truncation_error(kernel: npt.ArrayLike, width: Width, relative: bool = False) -> Float64Array:

@@ -39,6 +39,7 @@ EXTENSION = 6  # octaves more, on the side where the best rate is the grid's las
 EXTENSIONS = 3  # how often at most
 FINE = np.arange(-6, 7) / 8  # fine rates, in octaves around the best coarse one
 POINTS = 80  # recorded iterations
+ITERATIONS, SHORTEST = 1000, 8  # of a probe, as a rule and at least
 SOLVED = 1e-4  # share of the excess loss of the start below which a problem counts as solved
 WORTHWHILE = 1.1  # a speed-up below is not worth a change
 QUADRATIC, LASTING = 0.5, 0.75  # plateaus at which a trend in the speed-up ends, and goes on
@@ -123,11 +124,20 @@ class Advice:
 
     def __str__(self) -> str:
         """The advice in words."""
-        others = ", ".join(f"{speed_up} at depth {n}" for n, speed_up in self.expected.items())
-        first = f"Use depth {self.depth}" if self.depth > 1 else "Stay with depth 1"
+        others = [depth for depth in self.expected if depth != self.depth]
+        first, *rest = [
+            self._in_words(depth) for depth in ([self.depth] * (self.depth > 1)) + others
+        ]
+        if self.depth == 1:
+            first = f"Stay with depth 1: {first[0].lower()}{first[1:]}"
         why = self.reasons
         lines = [
-            f"{first}: expected speed-up over {self.horizon:,} iterations {others}.",
+            " ".join(
+                [
+                    f"{first} as depth 1, over {self.horizon:,} iterations.",
+                    *(f"{other}." for other in rest),
+                ]
+            ),
             f"Gradients fade as the excess loss to the {why.plateau:.2f} (a quadratic's: 0.5); "
             f"their cosine with the way travelled is {why.alignment:.2f}; condition number "
             f"{why.conditioning:.3g}; the kernel grows {why.growth:.3g} times.",
@@ -136,18 +146,23 @@ class Advice:
             lines.append("A best rate or start is the last of its grid: others may be better.")
         return "\n".join(lines)
 
+    def _in_words(self, depth: int) -> str:
+        value, low, high = (f"{number:.2g}" for number in self.expected[depth])
+        return f"Depth {depth} should train about {value} times as fast ({low} to {high})"
+
 
 def probe(
     loss: Any,
     data: tuple[npt.ArrayLike, npt.ArrayLike],
     depths: Iterable[int] = (2, 3),
-    iterations: int = 1000,
+    iterations: int | None = None,
     horizon: int | None = None,
     examples: int | None = None,
     replicates: int = 3,
     starts: Sequence[float] = STARTS,
     seed: int = 0,
     progress: Callable[[float], object] | None = None,
+    verbose: int = 1,
 ) -> Advice:
     """Measure whether depth makes gradient descent faster on a linear problem, and say which.
 
@@ -167,13 +182,15 @@ def probe(
             integer classes for a classification; the model's own inputs and targets for a model.
             Scaled as they are trained on, with a column of ones for a bias.
         depths: to compare with depth 1.
-        iterations: of full-batch gradient descent in the probe.
+        iterations: of full-batch gradient descent in the probe; by default 1000, or all of a
+            shorter horizon.
         horizon: iterations of the training that one has in mind; ten times the probe's by default.
         examples: in a replicate; `max(1000, 4 · inputs)` by default, at most four fifths.
         replicates: at least 2, each with other examples and another start.
         starts: norms of the first kernels, times `sqrt(min(inputs, outputs))`.
         seed: of the choice of examples and starts.
         progress: function called with the share done since its last call (their sum is 1).
+        verbose: 1 for a progress bar, 0 for none; there is none beside `progress` either.
 
     Returns:
         An `Advice`; `print` it.
@@ -188,7 +205,7 @@ def probe(
     >>> from keras_overparam import probe
     >>> random = np.random.default_rng(0)
     >>> features = random.normal(size=(100, 5))
-    >>> advice = probe(2, (features, features @ np.ones(5)), depths=[2], iterations=50)
+    >>> advice = probe(2, (features, features @ np.ones(5)), depths=[2], iterations=50, verbose=0)
     >>> advice.depth
     1
 
@@ -200,17 +217,11 @@ def probe(
     if isinstance(depths, (str, bytes)) or not isinstance(depths, Iterable):
         raise refusal("depths", "a list of positive integers", depths)
     depths = [1, *sorted({positive_integer("depths", depth) for depth in depths} - {1})]
-    iterations = positive_integer("iterations", iterations)
-    horizon = positive_integer("horizon", 10 * iterations if horizon is None else horizon)
+    iterations, horizon = _lengths(iterations, horizon)
     if len(depths) < 2 or positive_integer("replicates", replicates) < 2:
         raise ValueError(
             "`depths` must hold a depth above 1 and `replicates` must be at least 2. "
             f"Received: depths={depths!r}, replicates={replicates!r}"
-        )
-    if iterations < 8 or horizon < iterations:
-        raise ValueError(
-            "`iterations` must be at least 8, and `horizon` no fewer. "
-            f"Received: iterations={iterations!r}, horizon={horizon!r}"
         )
     norms = real_array("starts", starts).astype("float64")
     if norms.ndim != 1 or not np.all(norms > 0):
@@ -219,16 +230,39 @@ def probe(
         examples = max(1000, 4 * features.shape[1])
     examples = min(positive_integer("examples", examples), max(2, 4 * len(features) // 5))
     random = np.random.default_rng(seed)
+    done = progress or _progress_bar(replicates * len(depths), verbose)
     found = []
     for _ in range(replicates):
         chosen = np.sort(random.permutation(len(features))[:examples])
         replicate = Tuned(kind, features[chosen], targets[chosen], norms, iterations, random)
         for depth in depths:
             replicate.tune(depth)
-            if progress:
-                progress(1 / (replicates * len(depths)))
+            done(1 / (replicates * len(depths)))
         found.append(replicate)
     return _advice(found, depths, horizon)
+
+
+def _lengths(iterations: int | None, horizon: int | None) -> tuple[int, int]:
+    """Iterations of the probe and of the training in mind, of which either may be left open."""
+    if horizon is not None and positive_integer("horizon", horizon) < SHORTEST:
+        raise refusal("horizon", f"at least {SHORTEST}", horizon)
+    if iterations is None:
+        iterations = min(ITERATIONS, horizon or ITERATIONS)
+    if positive_integer("iterations", iterations) < SHORTEST:
+        raise refusal("iterations", f"at least {SHORTEST}", iterations)
+    horizon = 10 * iterations if horizon is None else horizon
+    if horizon < iterations:
+        raise refusal("horizon", f"at least `iterations`, which is {iterations}", horizon)
+    return int(iterations), int(horizon)
+
+
+def _progress_bar(parts: int, verbose: int) -> Callable[[float], object]:
+    """Function to call with the share done, as `progress`."""
+    if verbose not in (0, 1):
+        raise refusal("verbose", "0 or 1", verbose)
+    bar = keras.utils.Progbar(parts, verbose=verbose, unit_name="sweep")
+    bar.update(0)
+    return lambda share: bar.add(1)
 
 
 class Tuned:
@@ -483,6 +517,12 @@ def _head(model: keras.Model, inputs: npt.ArrayLike) -> tuple[Kind, Array]:
     """Loss of a model's last layer, and the inputs that this layer gets at present."""
     if not (model.built and model.compiled and model.layers):
         raise ValueError(f"The model to probe must be built and compiled. Received: {model!r}")
+    outputs = getattr(model, "outputs", None) or []  # a subclassed model has none
+    if len(outputs) != 1:
+        raise ValueError(
+            "The model to probe must be functional or sequential, and have one output. "
+            f"Received: {model.name!r}, a {type(model).__name__} with {len(outputs)}"
+        )
     head = model.layers[-1]
     if not hasattr(head, "units") or not hasattr(head, "kernel"):
         raise ValueError(f"The last layer must be a dense one. Received: {head!r}")

@@ -3,9 +3,11 @@
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import older_processor
@@ -33,7 +35,7 @@ JAX = {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
-RUNS = pytest.StashKey()
+RUNS = "KERAS_OVERPARAM_TEST_RUNS"
 POLITELY = ["nice"] if shutil.which("nice") else []
 
 
@@ -48,7 +50,8 @@ def pytest_addoption(parser):
 
 @pytest.hookimpl(trylast=True)  # of what `-m` and `-k` leave
 def pytest_collection_modifyitems(config, items):
-    """Leave out the combinations of parameters that `--covering` does without."""
+    """Put what waits for other runs last; `--covering` leaves out combinations of parameters."""
+    items.sort(key=lambda item: "log_of" in getattr(item, "fixturenames", ()))
     if config.getoption("covering"):
         cases = {}
         for item in items:
@@ -74,60 +77,80 @@ def params(case):
     return case.callspec.params if hasattr(case, "callspec") else {}
 
 
-def pytest_collection_finish(session):
-    """Start the core's tests elsewhere, if they are wanted, beside all others.
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist starts its workers, who inherit the name
+def pytest_sessionstart(session):
+    """Start the core's tests elsewhere beside all others, where all others are wanted."""
+    option = session.config.option
+    chosen = option.keyword or option.markexpr != "not slow" or option.collectonly
+    whole = session.config.args_source.name == "TESTPATHS" and not chosen
+    if whole and not hasattr(session.config, "workerinput"):
+        start_elsewhere(session.config)
 
-    On JAX they take nearly as long as all others together.
+
+def start_elsewhere(config):
+    """Start the core's tests on the other backends, and held to AVX2 where there is more.
+
+    Each leaves its log in a folder, and then its exit status. The folder is named in the
+    environment, for all processes that run tests.
     """
-    wanted = any("runs_beside" in item.fixturenames for item in session.items)
-    if wanted and not session.config.option.collectonly:
-        folder = tempfile.TemporaryDirectory()
-        session.config.stash[RUNS] = folder, _started_runs(Path(folder.name))
+    folder = tempfile.TemporaryDirectory()
+    os.environ[RUNS] = folder.name
+    runs = [_started(Path(folder.name), name, *how) for name, how in elsewhere(folder.name).items()]
+    config.add_cleanup(lambda: _ended(runs, folder))
 
 
-def _started_runs(folder):
-    """Runs on the backends that are installed, and one held to AVX2 where there is more."""
+def elsewhere(folder):
+    """By name: which tests, and with which variables of the environment."""
     runs = {}
     for backend, tests in OTHERS.items():
         if importlib.util.find_spec(backend):
-            cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
-            environment = JAX | cache | {"KERAS_BACKEND": backend}
-            runs[backend] = _started(tests, environment, folder / backend)
+            cache = {"JAX_COMPILATION_CACHE_DIR": f"{folder}/cache"}
+            runs[backend] = tests, JAX | cache | {"KERAS_BACKEND": backend}
     if older_processor.newer_features("avx2"):
         tests = [f"tests/core/test_{part}.py" for part in NUMERICAL]
-        runs["avx2"] = _started(tests, older_processor.environment("avx2"), folder / "avx2")
+        runs["avx2"] = tests, older_processor.environment("avx2")
     return runs
 
 
-def _started(tests, environment, log):
-    """A test run with some variables of the environment, and the file that it reports to.
-
-    It gives way to the tests that start it: they take as long as all of these together.
-    """
+def _started(folder, name, tests, environment):
+    """A test run that gives way to the tests that it is beside: they take as long as all of it."""
     options = ["-p", "no:cacheprovider", "--covering"]
     command = [*POLITELY, sys.executable, "-m", "pytest", *options, *tests]
-    environment = os.environ | environment
-    with log.open("wb") as file:
-        run = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT
-        )
-    return log, run
+    (folder / name).touch()
+    return subprocess.Popen(
+        ["sh", "-c", '"$@" >"$0" 2>&1; echo $? >"$0.status"', str(folder / name), *command],
+        cwd=ROOT,
+        env=os.environ | environment,
+        start_new_session=True,
+    )
 
 
-def pytest_unconfigure(config):
+def _ended(runs, folder):
     """End what is still running, as after an interrupt."""
-    folder, runs = config.stash.get(RUNS, (None, {}))
-    for _, run in runs.values():
-        run.kill()
+    for run in runs:
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
         run.wait()
-    if folder is not None:
-        folder.cleanup()
+    folder.cleanup()
 
 
 @pytest.fixture
-def runs_beside(request):
-    """Test runs beside this one, by name ("jax", "torch", "avx2"): their log and process."""
-    return request.config.stash[RUNS][1]
+def log_of(request):
+    """A function that waits for the end of a run elsewhere, by name, and returns its log."""
+    if RUNS not in os.environ:
+        start_elsewhere(request.config)
+    folder = Path(os.environ[RUNS])
+
+    def wait(name):
+        if not (folder / name).exists():
+            pytest.skip(f"there is no {name} here beside what all tests run on")
+        while not (status := folder / f"{name}.status").exists() or not status.read_text():
+            time.sleep(0.5)
+        log = (folder / name).read_text()
+        assert status.read_text().strip() == "0", log[-3000:]
+        return log
+
+    return wait
 
 
 @pytest.fixture

@@ -175,21 +175,6 @@ def test_the_public_names_all_exist_and_have_runnable_examples():
         assert test.examples, f"{name} has no example"
 
 
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_the_core_passes_its_tests_on_other_backends(backend, runs_beside):
-    if backend not in runs_beside:
-        pytest.skip(f"{backend} is not installed; the test extra does")
-    log, run = runs_beside[backend]
-    assert run.wait() == 0, log.read_text()[-3000:]
-
-
-def test_the_core_passes_its_numerical_tests_held_to_avx2(runs_beside):
-    if "avx2" not in runs_beside:
-        pytest.skip("this processor has no more than AVX2, so that all tests are held to it")
-    log, run = runs_beside["avx2"]
-    assert run.wait() == 0, log.read_text()[-3000:]
-
-
 @pytest.mark.parametrize(("level", "name"), [("avx2", "Haswell AVX2"), ("sse4", "Nehalem SSE4.1")])
 def test_libraries_are_held_to_an_older_processor(level, name):
     if not older_processor.newer_features(level):

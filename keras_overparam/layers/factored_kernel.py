@@ -396,7 +396,8 @@ class FactoredKernel(DropIn):
 
     def take_kernel(self, kernel: Float64Array) -> None:
         """`set_kernel`, of a kernel of the right shape and without a warning."""
-        matrix = self.as_matrix(kernel, np)
+        wide = all(factor.dtype == "float64" for factor in self._factors)
+        matrix = self.as_matrix(kernel, np).astype("float64" if wide else "float32")
         split = identity_factors if self.factorization == "identity" else balanced_factors
         widths = chain_sizes(self._factors)[1:-1]
         for factor, value in zip(self._factors, split(matrix, self.depth, widths), strict=True):

@@ -120,7 +120,7 @@ class _JointStart:
 
     def _split_values(self, kernel: Array, dtype: str | None) -> list[Array]:
         kernel = kernel.astype(dtype if dtype in ("float32", "float64") else "float32")
-        matrix = self.as_matrix(kernel, np).astype("float64")
+        matrix = self.as_matrix(kernel, np)
         if not np.isfinite(matrix).all():
             raise ValueError(
                 f"The initializer of the kernel of {self.owner} must return finite numbers, "

@@ -32,8 +32,12 @@ class LinearProblem(ABC):
         self.features = real_array("features", features).astype("float64")
         targets = real_array("targets", targets)
         self.targets = targets.reshape(len(targets), -1).astype("float64")
-        fits = self.features.ndim == 2 and len(self.features) == len(self.targets)
-        if not fits or targets.ndim > 2:
+        if len(self.features) != len(self.targets):
+            raise ValueError(
+                "`features` and `targets` must have one row for each example. "
+                f"Received: {len(self.features)} and {len(self.targets)} rows"
+            )
+        if self.features.ndim != 2 or targets.ndim > 2:
             raise ValueError(
                 "`features` must be of shape `(n, inputs)` and `targets` of `(n, outputs)`. "
                 f"Received shapes: {np.shape(features)} and {np.shape(targets)}"

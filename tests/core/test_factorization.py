@@ -21,6 +21,7 @@ from keras_overparam.factorization import (
     Plan,
     _squared_norm_split,
     application_plans,
+    balanced_split,
     chain_sizes,
     factor_gradients,
     hidden_widths,
@@ -216,6 +217,27 @@ def test_balanced_factors_multiply_to_the_kernel_and_are_balanced(case, depth, e
     np.testing.assert_allclose(chain_product(factors), kernel, rtol=1e-9, atol=1e-12)
     for a, b in itertools.pairwise(factors):
         np.testing.assert_allclose(a.T @ a, b @ b.T, atol=1e-10)
+
+
+@pytest.mark.parametrize("depth", [2, 3, 8])
+@pytest.mark.parametrize("condition", [1.0, 1e3, 0.9e5, 1.1e5, 1e7, np.inf])
+@pytest.mark.parametrize("shape", [(30, 20), (20, 30), (25, 25)])
+def test_float32_kernels_are_split_as_accurately_as_float32_holds(shape, condition, depth):
+    """By the Gram matrix where that is accurate enough: see the bound on the condition number."""
+    rng = np.random.default_rng(0)
+    size = min(shape)
+    left, right = (np.linalg.qr(rng.normal(size=(rows, size)))[0] for rows in shape)
+    singular = np.geomspace(1, 1 / condition, size) if condition < np.inf else np.arange(size) > 9
+    kernel = ((left * singular) @ right.T).astype("float32")
+    factors = balanced_split(kernel, hidden_widths(*shape, depth), np)
+    assert {factor.dtype.name for factor in factors} == {"float64"}
+    rounding = np.finfo("float32").eps
+    np.testing.assert_allclose(chain_product(factors), kernel, atol=1e-13)
+    for a, b in itertools.pairwise(factors):
+        assert np.abs(a.T @ a - b @ b.T).max() < rounding
+    expected = np.linalg.svd(kernel.astype("float64"), compute_uv=False) ** (1 / depth)
+    found = np.linalg.svd(factors[0], compute_uv=False)
+    np.testing.assert_allclose(found, expected, atol=rounding)
 
 
 @settings(deadline=None, max_examples=40)

@@ -1,12 +1,13 @@
 """The probe: fair, repeatable, and right where the answer is known."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
 
-from keras_overparam import LpLoss, probe
-from keras_overparam import probing as advice
-from keras_overparam.probing import STARTS, SpeedUp, Tuned
+from keras_overparam import LpLoss, probe, probing
+from keras_overparam.probing import STARTS, Advice, Reasons, SpeedUp, Tuned
 
 RANDOM = np.random.default_rng(0)
 FEATURES = RANDOM.normal(size=(120, 6))
@@ -27,9 +28,10 @@ def test_depth_does_not_help_on_a_well_conditioned_quadratic():
     assert found.reasons.plateau == pytest.approx(0.5, abs=0.1)
     assert found.reasons.conditioning < 5
     text = str(found)
-    assert text.startswith("Stay with depth 1: expected speed-up over 400 iterations ")
-    assert str(found.expected[2]) in text
-    assert found == probe(2, data, **settings)
+    words = r"Stay with depth 1: depth 2 should train about (.+) times as fast \((.+) to (.+)\) as "
+    (numbers,) = re.findall(words + "depth 1, over 400 iterations", text)
+    np.testing.assert_allclose([float(n) for n in numbers], found.expected[2], rtol=0.05)
+    assert found == probe(2, data, **settings, verbose=0)
 
 
 def test_the_rates_are_inside_their_grid_wherever_that_has_to_reach():
@@ -48,8 +50,8 @@ def test_the_rates_are_inside_their_grid_wherever_that_has_to_reach():
 
 
 def test_a_grid_that_ends_too_low_is_said(monkeypatch):
-    monkeypatch.setattr(advice, "OCTAVES", (-9, -6))
-    monkeypatch.setattr(advice, "EXTENSIONS", 0)
+    monkeypatch.setattr(probing, "OCTAVES", (-9, -6))
+    monkeypatch.setattr(probing, "EXTENSIONS", 0)
     found = probe(4, (FEATURES, FEATURES @ KERNEL), depths=[2], iterations=20, replicates=2)
     assert not found.inside
     assert "others may be better" in str(found)
@@ -75,11 +77,18 @@ def test_the_speed_up_counts_iterations_to_the_higher_of_the_lowest_losses():
 def test_the_interval_is_that_of_prediction(count):
     """Four times in five it holds one more value of the same normal distribution."""
     values = np.random.default_rng(0).normal(1, 0.5, size=(4000, count + 1))
-    ends = [advice._interval(row[:-1], 0.0) for row in values]
+    ends = [probing._interval(row[:-1], 0.0) for row in values]
     inside = [
         low <= np.exp(row[-1]) <= high for row, (_, low, high) in zip(values, ends, strict=True)
     ]
     assert np.mean(inside) == pytest.approx(0.8 if count < 12 else 0.83, abs=0.02)
+
+
+def two_heads():
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, [keras.layers.Dense(1)(inputs), keras.layers.Dense(1)(inputs)])
+    model.compile("sgd", "mse")
+    return model
 
 
 def head(activation, **kwargs):
@@ -94,13 +103,13 @@ def test_the_head_of_a_model_is_probed_on_what_it_gets():
     classes = RANDOM.integers(0, 3, 120)
     inputs = FEATURES.astype("float32")
     model = head("softmax", loss="sparse_categorical_crossentropy")
-    kind, features, targets = advice._linear_problem(model, (inputs, classes))
+    kind, features, targets = probing._linear_problem(model, (inputs, classes))
     body = keras.Model(model.inputs, model.layers[-1].input)
     assert kind == "cross_entropy"
     np.testing.assert_array_equal(features[:, :5], body.predict(inputs, verbose=0))
     np.testing.assert_array_equal(features[:, 5], 1)  # the bias
     np.testing.assert_array_equal(targets, classes)
-    one_hot = advice._linear_problem("categorical_crossentropy", (features, np.eye(3)[classes]))
+    one_hot = probing._linear_problem("categorical_crossentropy", (features, np.eye(3)[classes]))
     np.testing.assert_array_equal(one_hot[2], classes)
     assert probe(model, (inputs, classes), depths=[2], iterations=8, replicates=2).depth in (1, 2)
 
@@ -113,14 +122,18 @@ def test_the_head_of_a_model_is_probed_on_what_it_gets():
         ({"depths": [1]}, "a depth above 1"),
         ({"depths": [0]}, "`depths` must be"),
         ({"replicates": 1}, "`replicates` must be at least 2"),
-        ({"iterations": 4}, "at least 8"),
-        ({"horizon": 9, "iterations": 10}, "no fewer"),
+        ({"iterations": 4}, "`iterations` must be at least 8"),
+        ({"horizon": 4}, "`horizon` must be at least 8"),
+        ({"horizon": 9, "iterations": 10}, "at least `iterations`, which is 10"),
+        ({"verbose": 2}, "`verbose` must be 0 or 1"),
         ({"starts": [0.0]}, "`starts` must be"),
         ({"examples": 0}, "`examples` must be"),
         ({"data": FEATURES}, "a pair"),
-        ({"data": (FEATURES, KERNEL)}, "Received shapes"),
+        ({"data": (FEATURES, KERNEL)}, r"Received: \d+ and \d+ rows"),
+        ({"data": (FEATURES[0], KERNEL)}, "Received shapes"),
         ({"data": (0 * FEATURES, FEATURES @ KERNEL)}, "must be curved"),
         ({"loss": head(None, loss="hinge")}, "`loss` must be a power"),
+        ({"loss": two_heads()}, "one output. Received: .* with 2"),
         ({"loss": head("relu", loss=LpLoss(4))}, "activation must be 'linear'"),
         ({"loss": head("linear", loss="categorical_crossentropy")}, "must be 'softmax'"),
     ],
@@ -133,3 +146,22 @@ def test_what_cannot_be_probed_is_said(changes, message):
 
 def test_a_speed_up_in_words():
     assert str(SpeedUp(2.0, 1.0, 4.0)) == "2.00 (1.00–4.00)"
+
+
+def test_the_answer_comes_first_and_then_the_other_depths():
+    expected = {2: SpeedUp(2.53, 1.61, 3.94), 3: SpeedUp(1.5, 0.9, 2.0)}
+    reasons = Reasons(0.7, 0.5, 10.0, 3.0)
+    found = Advice(2, expected, expected, {}, {}, reasons, 1000, 10_000, True)
+    assert str(found).splitlines()[0] == (
+        "Depth 2 should train about 2.5 times as fast (1.6 to 3.9) as depth 1, over 10,000 "
+        "iterations. Depth 3 should train about 1.5 times as fast (0.9 to 2)."
+    )
+
+
+def test_a_bar_shows_how_far_it_is_unless_that_is_not_wanted(capsys):
+    arguments = {"depths": [2], "horizon": 9, "replicates": 2, "starts": [1.0]}
+    found = probe(2, (FEATURES, FEATURES @ KERNEL), **arguments)
+    assert (found.iterations, found.horizon) == (9, 9)  # no more than what it is asked about
+    assert "4/4" in capsys.readouterr().out
+    probe(2, (FEATURES, FEATURES @ KERNEL), **arguments, verbose=0)
+    assert capsys.readouterr().out == ""
