@@ -3,11 +3,12 @@
 import re
 import warnings
 from collections.abc import Callable, Sequence
+from inspect import isfunction
 from typing import Literal, TypeAlias, TypeVar
 
 import keras
 
-from keras_overparam.checks import refusal, regular_expression
+from keras_overparam.checks import boolean, refusal, regular_expression
 from keras_overparam.conversion.comparing import Comparison, compare, different_layers
 from keras_overparam.conversion.copying import Copier
 from keras_overparam.conversion.kernels import (
@@ -41,12 +42,13 @@ def overparameterize(
     factorization: Literal["balanced", "identity"] = "balanced",
     report: Report | None = None,
     inputs: Tensor = None,
+    compile: bool = False,
 ) -> Model:
     """A new model that computes the same, with factored kernels in the chosen layers.
 
     Trained kernels are split into balanced factors, so that gradient descent on the new model
     starts where the end-to-end update rule holds. Names, weights, shared and frozen layers are
-    kept; the given model is not touched. The new model is not compiled.
+    kept; the given model is not touched.
 
     Functional and sequential models are rebuilt layer by layer, models within models too. A
     subclassed model or layer is rebuilt from its configuration, and the layers that it holds in its
@@ -72,14 +74,17 @@ def overparameterize(
         inputs: what the models are called with to compare them: an array or tensor, or a list or
             dictionary of such. None makes up random inputs of the shapes and types that the model
             was built for; where it cannot be called with those, a warning says so.
+        compile: whether to compile the new model as the given one is: the same loss, metrics and
+            settings, and an optimizer of the same configuration, which starts anew.
 
     Returns:
         A new, built model of the same kind.
 
     Raises:
         ValueError: for arguments out of range, or if the model is not built, no layer is chosen, a
-            layer cannot be rebuilt or factored, or the outputs differ; the message names the layer,
-            its class, the reason and what to do.
+            layer cannot be rebuilt or factored, the outputs differ, or how the given model is
+            compiled cannot be told; the message names the layer, its class, the reason and what to
+            do.
 
     Example:
 
@@ -120,15 +125,22 @@ def overparameterize(
     new = _copied(model, copier, report)
     if not copier.replaced:
         raise _none_chosen(model)
+    _check_each_chooses(layers, model)
     if _warn_of_truncation(copier.replaced):  # what else may differ is seen at full width
         overparameterize(model, depth, None, layers, factorization, inputs=inputs)
-        _finish(model, new, copier, report, compare(model, new, inputs)._replace(same=True))
+        found = compare(model, new, inputs)._replace(same=True)
     else:
-        _finish(model, new, copier, report, compare(model, new, inputs))
+        found = compare(model, new, inputs)
+    _finish(model, new, copier, found, report, compile)
     return new
 
 
-def collapse(model: Model, report: Report | None = None, inputs: Tensor = None) -> Model:
+def collapse(
+    model: Model,
+    report: Report | None = None,
+    inputs: Tensor = None,
+    compile: bool = False,
+) -> Model:
     """A new model with stock Keras layers in place of factored ones, which computes the same.
 
     Products are multiplied in float64. The new model has as many parameters as before it was
@@ -145,13 +157,15 @@ def collapse(model: Model, report: Report | None = None, inputs: Tensor = None) 
         report: a function that takes a text, such as `print`: it is given a table of the layers and
             the largest difference of the outputs.
         inputs: what the models are called with to compare them, as in `overparameterize`.
+        compile: whether to compile the new model as the given one is, as in `overparameterize`.
 
     Returns:
-        A new, built model of the same kind. It is not compiled.
+        A new, built model of the same kind.
 
     Raises:
-        ValueError: if the model is not built, a layer cannot be rebuilt, or the outputs differ; the
-            message names the layer, its class, the reason and what to do.
+        ValueError: if the model is not built, a layer cannot be rebuilt, the outputs differ, or how
+            the given model is compiled cannot be told; the message names the layer, its class, the
+            reason and what to do.
 
     Example:
 
@@ -168,7 +182,8 @@ def collapse(model: Model, report: Report | None = None, inputs: Tensor = None) 
     copier = Copier(chosen, collapsed_layer, "have its class make stock layers")
     new = _copied(model, copier, report)
     magnified = _warn_of_cancellation(copier.replaced)
-    _finish(model, new, copier, report, compare(model, new, inputs, magnified))
+    found = compare(model, new, inputs, magnified)
+    _finish(model, new, copier, found, report, compile)
     return new
 
 
@@ -206,6 +221,19 @@ def _none_chosen(model: Layer) -> ValueError:
         f"No layer of {model.name!r}, a {type(model).__name__}, is one that `layers` chooses and "
         f"that can be factored. {what} Its layers are of the classes {classes}."
     )
+
+
+def _check_each_chooses(layers: Choice | Sequence[Choice] | None, model: Layer) -> None:
+    """Refuse what is in a list of choices, and chooses nothing."""
+    kinds = (*FACTORED, keras.layers.MultiHeadAttention)
+    candidates = [layer for layer in all_layers(model) if type(layer) in kinds]
+    for choice in layers if isinstance(layers, (list, tuple)) else ():
+        if not any(map(_chooser(choice), candidates)):
+            names = ", ".join(repr(layer.name) for layer in candidates)
+            raise ValueError(
+                f"`layers` has {choice!r} in it, which chooses no layer of {model.name!r} that can "
+                f"be factored. These are {names}."
+            )
 
 
 def _copied(model: Layer, copier: Copier, report: Report | None) -> Layer:
@@ -255,9 +283,14 @@ def _warn_of_cancellation(replaced: Sequence[Pair]) -> float:
 
 
 def _finish(
-    model: Layer, new: Layer, copier: Copier, report: Report | None, found: Comparison
+    model: Layer,
+    new: Layer,
+    copier: Copier,
+    found: Comparison,
+    report: Report | None,
+    compile: bool,
 ) -> None:
-    """Refuse a conversion that computes something else, and report of others."""
+    """Refuse a conversion that computes something else; report of others, and compile them."""
     if not found.same:
         inner = [name for name in different_layers(copier.pairs) if name != model.name]
         where = f", first in the layer {inner[0]!r}" if inner else ""
@@ -277,8 +310,35 @@ def _finish(
         warnings.warn(f"{said} Pass `inputs` that it can be called with.", stacklevel=3)
     else:
         said = f"Largest difference of the outputs: {found.difference:.1e} of the largest."
+    lines = [*_table(copier.replaced), *_left_out(copier.replaced), said]
+    if boolean("compile", compile):
+        _compile_like(model, new)
+    elif getattr(model, "compiled", False):
+        lines.append("Not compiled, as the given model is: compile=True carries that over.")
     if report is not None:
-        report("\n".join([*_table(copier.replaced), *_left_out(copier.replaced), said]))
+        report("\n".join(lines))
+
+
+def _compile_like(model: Layer, new: Layer) -> None:
+    """Compile a model as another one, with an optimizer that starts anew."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Keras, of lambdas, which are refused below
+        config = model.get_compile_config() if getattr(model, "compiled", False) else None
+    if config is None:
+        raise ValueError(
+            f"compile=True carries over how {model.name!r}, a {type(model).__name__}, is compiled; "
+            "it is not. Leave it out, and compile the new model."
+        )
+    losses = {loss.__name__: loss for loss in keras.tree.flatten(model.loss) if isfunction(loss)}
+    try:
+        with keras.saving.custom_object_scope(losses):
+            new.compile_from_config(config)
+    except (TypeError, ValueError) as error:  # of what has no configuration
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"How {model.name!r}, a {type(model).__name__}, is compiled cannot be carried over: "
+            f"{reason} Leave compile=True out, and compile the new model."
+        ) from error
 
 
 def _left_out(replaced: Sequence[Pair]) -> list[str]:

@@ -288,6 +288,53 @@ def test_a_compiled_model_stays_compiled_and_its_copy_is_not(make):
     model.fit(x, numpy(model(x)), verbose=0)
 
 
+def squared(y, found):  # has no configuration either, but is there
+    return ops.mean((y - found) ** 2, axis=-1)
+
+
+@pytest.mark.parametrize("make", [nested, subclassed, wrapped])
+def test_how_a_model_is_compiled_is_carried_over_if_that_is_asked_for(make):
+    model, x = make()
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.01, 10, 0.5)
+    optimizer = keras.optimizers.SGD(schedule, momentum=0.9, clipnorm=1.0)
+    model.compile(optimizer, loss=squared, metrics=["mae"], run_eagerly=False, jit_compile=False)
+    y = numpy(model(x)) + 1
+    model.fit(x, y, verbose=0)
+    said = []
+    deep = overparameterize(model, compile=True, report=said.append)
+    assert "ompiled" not in said[0]
+    flat = collapse(deep, compile=True)
+    for new in (deep, flat):
+        assert new.optimizer is not model.optimizer and int(new.optimizer.iterations) == 0
+        assert new.optimizer.get_config() == model.optimizer.get_config()
+        expected, found = (m.evaluate(x, y, verbose=0, return_dict=True) for m in (model, new))
+        assert found == pytest.approx(expected, rel=1e-4)
+    before = numpy(deep(x))
+    deep.fit(x, y, verbose=0)
+    assert relative_difference(deep(x), before) > 1e-6
+    overparameterize(model, report=said.append)
+    assert "Not compiled, as the given model is: compile=True" in said[-1]
+
+
+def test_what_cannot_be_compiled_alike_is_said():
+    model, _ = nested()
+    with pytest.raises(ValueError, match="carries over how .* is compiled; it is not"):
+        overparameterize(model, compile=True)
+    model.compile("sgd", loss=lambda y, found: ops.mean((y - found) ** 2))
+    with pytest.raises(ValueError, match="cannot be carried over: .*lambda.* compile the new"):
+        overparameterize(model, compile=True)
+    with pytest.raises(ValueError, match="`compile` must be True or False"):
+        overparameterize(model, compile="yes")
+
+
+def test_each_choice_of_a_list_must_choose_something():
+    model, _ = wrapped()
+    name = next(one.name for one in model.layers if isinstance(one, layers.Conv2D))
+    overparameterize(model, layers=[name, layers.Conv2D])
+    with pytest.raises(ValueError, match=f"'{name[:-1]}_x' in it, which chooses no .*'{name}'"):
+        overparameterize(model, layers=[layers.Conv2D, f"{name[:-1]}_x"])
+
+
 def test_too_narrow_a_width_is_said():
     model, _ = wrapped()
     with pytest.warns(UserWarning, match="loses"):
