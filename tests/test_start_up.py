@@ -2,9 +2,12 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(path.stem for path in (ROOT / "reproduce").glob("*.py"))
@@ -62,6 +65,18 @@ def test_the_last_words_of_a_library_are_seen_and_its_chatter_is_not():
     run = python(ABORTED)
     assert run.stderr == "F0000 this processor lacks an instruction\n"
     assert run.returncode < 0
+
+
+@pytest.mark.parametrize("script", ["gas_sensor", "report"])
+@pytest.mark.parametrize("backend", ["jax", "none"])
+def test_a_backend_that_is_not_there_is_one_sentence(script, backend):
+    code = f"import sys; sys.modules['jax'] = None; import {script}; {script}.main([])"
+    run = python(code, KERAS_BACKEND=backend)
+    assert run.returncode == 1
+    pattern = (
+        rf"{script}.py: error: KERAS_BACKEND={backend} names a backend .*; install it, or .*\n"
+    )
+    assert re.fullmatch(pattern, run.stderr)
 
 
 def test_keras_is_imported_quietly_and_errors_are_seen_afterwards():

@@ -284,14 +284,12 @@ class FactoredKernel(DropIn):
     @property
     def factors(self) -> list[keras.Variable]:
         """List of the N variables `A1, …, AN`."""
-        if not self.built:
-            raise AttributeError(f"Build {self.name!r} (call it once) before accessing `factors`.")
-        return list(self._factors)
+        return self._built_factors("factors")
 
     @property
     def kernel(self) -> Tensor:
         """The product `A1 @ … @ AN` in the shape of the stock layer's kernel, at least float32."""
-        return self._as_kernel(self._product(self.factors))
+        return self._as_kernel(self._product(self._built_factors("kernel")))
 
     @kernel.setter
     def kernel(self, value: None) -> None:
@@ -300,6 +298,11 @@ class FactoredKernel(DropIn):
                 f"The kernel of {label(self)} is a product of factors and cannot be replaced: use "
                 "set_kernel(value)."
             )
+
+    def _built_factors(self, asked: str) -> list[keras.Variable]:
+        if not self.built:
+            raise AttributeError(f"Build {self.name!r} (call it once) before accessing `{asked}`.")
+        return list(self._factors)
 
     @property
     def activation(self) -> Callable[[Tensor], Tensor]:

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+from running.records import OutputError
+
 # Lines of TensorFlow 2.21, which prints them whatever TF_CPP_MIN_LOG_LEVEL says: its libraries log
 # before they read that. One is an error where there is a GPU.
 OF_EVERY_MACHINE = (b"All log messages before absl::InitializeLog()", b"] oneDNN custom operations")
@@ -21,16 +23,31 @@ for line in sys.stdin.buffer:
 
 
 def import_keras():
-    """Import Keras and its backend, and let TensorFlow look for GPUs."""
+    """Import Keras and its backend, and let TensorFlow look for GPUs.
+
+    Raises:
+        OutputError: if there is no such backend as KERAS_BACKEND names.
+    """
     if "keras" in sys.modules or sys.stderr is None:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     gpu = any(map(os.path.exists, GPUS))
     with without(OF_EVERY_MACHINE if gpu else OF_EVERY_MACHINE + WITHOUT_GPU):
-        import keras
-
-        if keras.backend.backend() == "tensorflow":
+        if _keras().backend.backend() == "tensorflow":
             importlib.import_module("tensorflow").config.list_physical_devices()
+
+
+def _keras():
+    """The module; an `OutputError` where there is no such backend as is named."""
+    try:
+        return importlib.import_module("keras")
+    except (ImportError, ValueError) as error:
+        if "KERAS_BACKEND" not in os.environ:
+            raise
+        raise OutputError(
+            f"KERAS_BACKEND={os.environ['KERAS_BACKEND']} names a backend that Keras cannot import "
+            f"({error}); install it, or set KERAS_BACKEND to tensorflow, jax or torch."
+        ) from error
 
 
 @contextlib.contextmanager

@@ -385,7 +385,8 @@ def test_an_unbuilt_layer_says_so():
     layer = FactoredDense(3, name="lazy")
     for name in ("factors", "kernel"):
         # A module of PyTorch puts its own words in the place of a property's.
-        words = f"no attribute '{name}'" if keras.backend.backend() == "torch" else "Build 'lazy'"
+        ours = rf"Build 'lazy' \(call it once\) before accessing `{name}`"
+        words = f"no attribute '{name}'" if keras.backend.backend() == "torch" else ours
         with pytest.raises(AttributeError, match=words):
             getattr(layer, name)
     with pytest.raises(ValueError, match="Build 'lazy'"):
