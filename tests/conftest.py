@@ -36,6 +36,11 @@ JAX = {
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
 RUNS = "KERAS_OVERPARAM_TEST_RUNS"
+NOT_HERE = {
+    "jax": "the test extra installs JAX",
+    "torch": "the torch extra installs PyTorch",
+    "avx2": "this processor has no more, so that all tests are held to it",
+}
 POLITELY = ["nice"] if shutil.which("nice") else []
 
 
@@ -143,7 +148,7 @@ def log_of(request):
 
     def wait(name):
         if not (folder / name).exists():
-            pytest.skip(f"there is no {name} here beside what all tests run on")
+            pytest.skip(NOT_HERE[name])
         while not (status := folder / f"{name}.status").exists() or not status.read_text():
             time.sleep(0.5)
         log = (folder / name).read_text()

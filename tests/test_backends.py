@@ -55,7 +55,7 @@ def commands(folder):
 @pytest.fixture(scope="module", params=["jax", "torch"])
 def elsewhere(request, tmp_path_factory):
     """Folder of what the scripts left on another backend, and its name."""
-    pytest.importorskip(request.param, reason="the test extra installs it")
+    pytest.importorskip(request.param, reason="the extra test or torch installs it")
     folder = tmp_path_factory.mktemp(request.param)
     environment = os.environ | {
         "KERAS_BACKEND": request.param,
