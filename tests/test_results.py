@@ -72,7 +72,7 @@ def test_summary_and_table():
     assert summary["objective"]["mean"] == 2.5
     assert summary["objective"]["standard_deviation"] == pytest.approx(math.sqrt(2))
     table = claims.table([summary])
-    assert "| Objective, last 100 steps | 2.5 ± 1.414 |" in table
+    assert "| Objective, last 2 steps | 2.5 ± 1.414 |" in table
     assert "| Parameters | 5 |" in table
 
 

@@ -10,6 +10,11 @@ def median_and_range(values, form=".2f"):
     return f"{median} ({low}–{high})"
 
 
+def seeds(count):
+    """So many seeds, in words."""
+    return f"{count} seed{'s' * (count != 1)}"
+
+
 def markdown_table(head, rows, *below):
     """Markdown text of a table, and lines below it."""
     lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]

@@ -7,6 +7,7 @@ from experiments.gas_sensor.models import DEPTHS, POWERS, label
 from experiments.gas_sensor.results import speed_up
 from presenting import palette
 from presenting.drawing import STYLE, WIDTH, finish, plain_log_ticks
+from presenting.tables import seeds
 
 MARKERS = {1: "s", 2: "o", 3: "^"}
 DASHES = {"gd": "-", "adam": "--", "adagrad": "-.", "adadelta": "--", "adadelta_tf1": ":"}
@@ -23,9 +24,9 @@ def draw(experiment, results, path, notice=None):
     """
     with plt.rc_context(STYLE):
         figure, title = FIGURES[experiment](results)
-        seeds = len(results[0].settings.seeds)
+        count = len(results[0].settings.seeds)
         shown = "medians" if experiment == "map" else "medians and ranges"
-        text = f"{title}; {shown} of {seeds} seeds"
+        text = f"{title}; {shown} of {seeds(count)}"
         finish(figure, path, "\n".join(filter(None, [notice, text])), notice)
 
 

@@ -1,13 +1,13 @@
 """What the paper claims of the tutorial's network, as rows of the ledger, and its table."""
 
-from criteria import MNIST_CNN
-from presenting.tables import markdown_table
+from criteria import MNIST_CNN, WINDOW
+from presenting.tables import markdown_table, seeds
 
 WHERE = {"product": "the end-to-end matrices", "factors": "each matrix"}
 ROWS = (
-    ("Objective, last 100 steps", "objective", "{:.4g}"),
-    ("Cross-entropy, last 100 steps", "cross_entropy", "{:.2g}"),
-    ("L2 term, last 100 steps", "l2", "{:.4g}"),
+    ("Objective, last {} steps", "objective", "{:.4g}"),
+    ("Cross-entropy, last {} steps", "cross_entropy", "{:.2g}"),
+    ("L2 term, last {} steps", "l2", "{:.4g}"),
     ("Test error (%)", "test_error_percent", "{:.2f}"),
     ("Steps to the original's final objective", "steps_to_originals_objective", "{:.0f}"),
     ("Steps to the original's final cross-entropy", "steps_to_originals_cross_entropy", "{:.0f}"),
@@ -50,7 +50,7 @@ def acceleration(summaries, criterion):
 
 def test_error(summaries):
     """Test errors of the original and the paper's overparameterized network."""
-    names = [f"{one['model']} ({len(one['seeds'])} seeds)" for one in summaries]
+    names = [f"{one['model']} ({seeds(len(one['seeds']))})" for one in summaries]
     errors = [one["test_error_percent"]["mean"] for one in summaries]
     measured = ", ".join(f"{n}: {error:.2f} %" for n, error in zip(names, errors, strict=True))
     claim = "both networks classify as well as the tutorial promises"
@@ -71,9 +71,10 @@ def table(summaries):
         ["Parameters", *(f"{summary['parameters']:,}" for summary in summaries)],
         ["Learning rate", *(f"{summary['learning_rate']:g}" for summary in summaries)],
     ]
+    window = min(WINDOW, *(summary["steps"] for summary in summaries))
     for name, key, form in ROWS:
         cells = [_cell(summary.get(key), form) for summary in summaries]
-        rows += [[name, *cells]] if any(cells) else []
+        rows += [[name.format(window), *cells]] if any(cells) else []
     return markdown_table(["", *map(_column, summaries)], rows)
 
 

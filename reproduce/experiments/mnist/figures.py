@@ -95,7 +95,8 @@ def _draw_rate_grid(axis, group, height):
 
 def _title(groups, notice):
     seeds = max(len(group) for group in groups)
-    text = f"MNIST tutorial network; mean over {WINDOW} steps"
+    shortest = min(len(result.curves["objective"]) for group in groups for result in group)
+    text = f"MNIST tutorial network; mean over {min(WINDOW, shortest)} steps"
     if seeds > 1:
         text += f", median and range of {seeds} seeds"
     return "\n".join(filter(None, [notice, text]))
@@ -107,7 +108,8 @@ def _draw_group(axis, group, metric):
     curves = np.array([result.smoothed(metric)[:length] for result in group])
     if not np.any(curves > 0):
         return  # no L2 term to show on a log scale
-    points = np.unique(np.linspace(0, length - 1, POINTS).round().astype(int))
+    first = min(WINDOW, length) - 1  # the first step that has a whole window behind it
+    points = np.unique(np.linspace(first, length - 1, POINTS).round().astype(int))
     style, label = _style(settings), _name(settings)
     axis.plot(points + 1, np.median(curves, axis=0)[points], label=label, **style)
     if len(group) > 1:
