@@ -100,6 +100,13 @@ def stepper(optimizer, kernel, distance):
             optimizer.apply([gradient], [kernel])
 
         return step
+    if keras.backend.backend() == "torch":
+
+        def step(gradient, direction, sign):
+            kernel.assign(kernel.value + distance * sign * direction)
+            optimizer.apply([gradient], [kernel])
+
+        return step
     import jax
 
     @jax.jit

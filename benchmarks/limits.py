@@ -1,17 +1,21 @@
 """What the machine can do at most: arithmetic of matrix products, and traffic to its memory.
 
-Both are steps for `turns.steady`. They take their turns among a benchmark's contenders, so that a
-contender's share of a limit is not one of the machine's better or worse minutes.
+Both are steps for `turns.steady`, the product on any backend. They take their turns among a
+benchmark's contenders, so that a contender's share of a limit is not one of the machine's better or
+worse minutes.
 """
 
-import tensorflow as tf
+import keras
+from keras import ops
 from turns import steady
+
+from keras_overparam.sweep.compilation import compiled
 
 
 def matrix_product(size, dtype="float32"):
     """A step of `2 size³` operations: the product of two square matrices."""
-    matrix = tf.cast(tf.random.normal((size, size)), dtype)
-    product = tf.function(lambda a: a @ a)
+    matrix = ops.cast(keras.random.normal((size, size)), dtype)
+    product = compiled(lambda a: a @ a, xla=False)
     return lambda: product(matrix)[0, 0]
 
 
@@ -36,6 +40,8 @@ def addition(elements, dtype="float32"):
 
     In place, because memory that is new to the process costs more than its traffic.
     """
+    import tensorflow as tf
+
     term = tf.ones(elements, dtype)
     total = tf.Variable(term)
 
@@ -49,4 +55,6 @@ def addition(elements, dtype="float32"):
 
 def long_vector():
     """Number of elements that fit into no cache, and keep a GPU busy for longer than a launch."""
+    import tensorflow as tf
+
     return 2**28 if tf.config.get_visible_devices("GPU") else 2**25

@@ -20,7 +20,6 @@ import time
 
 import keras
 import numpy as np
-import tensorflow as tf
 from limits import matrix_product
 from turns import ROOT, growth, ratio_row, report, row, steady, take_turns
 
@@ -130,6 +129,8 @@ def jax_scan(features, target, depth, count):
 
 
 def model_fit(features, target, depth, steps_per_execution):
+    import tensorflow as tf
+
     layer = FactoredDense(1, depth=depth, use_bias=False) if depth > 1 else None
     layer = layer or keras.layers.Dense(1, use_bias=False)
     model = keras.Sequential([keras.Input((features.shape[1],)), layer])
