@@ -92,8 +92,8 @@ def limits(options):
     for name in PRECISIONS:
         with precision(name):
             (times,) = take_turns({name: steady(matrix_product(size, storage(name)))}, 5).values()
-        rates = [2 * size**3 / (1e9 * milliseconds) for milliseconds in times]
-        rows.append(row(f"product of {size}×{size}, {name}", "TFLOP/s", rates, precision=name))
+        rates = [2 * size**3 / (1e6 * milliseconds) for milliseconds in times]
+        rows.append(row(f"product of {size}×{size}, {name}", "GFLOP/s", rates, precision=name))
     return rows
 
 

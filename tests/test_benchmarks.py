@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gpu
+import keras
 import numpy as np
 import pytest
 import start_up
@@ -121,3 +123,30 @@ def test_the_error_of_the_rule_along_a_training(tmp_path):
         if row["tolerance"] < 1e-6:  # the exact rule at every step
             assert row["kept"]["largest"] < 1e-4
         assert 0 <= row["decompositions"] <= 3
+
+
+def test_what_a_gpu_is_to_show_runs_on_a_processor(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "backend", keras.backend.backend)
+    small = ["--widths", "8", "--batches", "4", "--configurations", "2", "--examples", "20"]
+    small += ["--peak-size", "16", "--rounds", "1", "--steps", "2"]
+    for part in ("limits", "training_step", "end_to_end_step", "sweep"):
+        output = tmp_path / f"{part}.json"
+        gpu.main([*small, "--worker", part, "--output", str(output)])
+        found = json.loads(output.read_text())
+        assert found["device"] and found["rows"]
+        assert all(row["median"] > 0 for row in found["rows"] if "share" not in row["what"])
+    assert len(gpu.digest(2)) == 64
+    gpu.main(["--wheels"])
+    assert "keras==" in capsys.readouterr().out
+
+
+def test_a_part_that_fails_leaves_the_others_alone(tmp_path):
+    """In other processes, as on a GPU; one has no data, and one no time."""
+    output = tmp_path / "gpu.json"
+    options = ["--peak-size", "16", "--archives", "/no/such/folder", "--dataset", "mnist"]
+    with pytest.raises(SystemExit, match="main_job': 'ended with status 1'"):
+        gpu.main([*options, "--parts", "main_job", "limits", "--output", str(output)])
+    parts = json.loads(output.read_text())["parts"]
+    assert parts["main_job"]["rows"] == [] and len(parts["limits"]["rows"]) == 3
+    with pytest.raises(SystemExit, match="left out"):
+        gpu.main([*options, "--seconds", "1", "--parts", "limits", "--output", str(output)])
