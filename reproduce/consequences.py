@@ -26,7 +26,7 @@ def parse(arguments=None):
 def main(arguments=None):
     """Run the command line."""
     options = parse(arguments)
-    with command("consequences.py", resumes_after="run"):
+    with command("consequences.py", resumes_after=None):
         from experiments.consequences.runs import measure
 
         output, data = prepare(options, load_ethanol)

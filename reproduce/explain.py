@@ -28,7 +28,7 @@ def parse(arguments=None):
 def main(arguments=None):
     """Run the command line."""
     options = parse(arguments)
-    with command("explain.py"):
+    with command("explain.py", resumes_after=None):
         from experiments.vector_field import field
         from experiments.vector_field.figures import draw_all, report
 

@@ -14,7 +14,7 @@ from experiments.probe.problems import PROBLEMS, SHORTEST
 from publishing import assets
 from running import options as opt
 from running import records
-from running.commands import command
+from running.commands import command, distribute
 
 
 def parse(arguments=None):
@@ -36,9 +36,8 @@ def main(arguments=None):
     options = parse(arguments)
     with command("probe.py", resumes_after="problem"):
         from experiments.probe import figures, results, runs
-        from running import machine
 
-        machine.prepare(options.device)
+        distribute(options)
         output = records.make_folder(options.output)
         made = {name: runs.run(PROBLEMS[name], options, output) for name in options.problems}
         found = {name: record.outcome() for name, record in made.items()}

@@ -2,7 +2,7 @@
 
 from functools import cached_property
 
-from running.records import Record, make_folder, publish
+from running.records import USUAL_BACKEND, Record, make_folder, publish
 
 
 class Room:
@@ -13,7 +13,7 @@ class Room:
     """
 
     folder = None  # of its records in assets/, a name
-    wants = "the gas sensor data; these are others"  # to publish
+    wants = "the gas sensor data"  # to publish
 
     def __init__(self, assets):
         self.assets = assets
@@ -33,7 +33,7 @@ class Room:
         starts = record.of_kind("start")
         if not starts or record.outcome() is None or starts[0]["data"].get("notice"):
             return None  # of no finished run, or of other data than the paper's
-        if not self.is_its_own(starts[0]["settings"]):
+        if not self.is_its_own(starts[0]["settings"]) or record.backends() - {USUAL_BACKEND}:
             return None
         return self.assets / self.folder / f"{path.parent.name}.jsonl.gz"
 

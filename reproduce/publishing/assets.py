@@ -9,7 +9,9 @@ from pathlib import Path
 import experiments
 from publishing import benchmark_tables, ledger_tables, provenance, zoo_tables
 from running.chatter import import_keras
+from running.commands import end_interrupted
 from running.records import (
+    USUAL_BACKEND,
     OutputError,
     Record,
     make_folder,
@@ -34,11 +36,16 @@ def command(name):
             f"{name}: error: A file in {ROOT / 'assets'} is damaged ({error!r}); restore the files "
             "there with git."
         )
+    except KeyboardInterrupt:
+        end_interrupted()
 
 
 def room(name):
     """What is published of an experiment, by its room's name."""
     import_keras()
+    from running import machine
+
+    machine.prepare()
     return importlib.import_module(f"experiments.{name}.published").Published(ROOT / "assets")
 
 
@@ -171,9 +178,11 @@ def take_over(paths):
             one.take_over(places)
             left -= places.keys()
     for path in sorted(left):
-        why = "of settings that are not published"
-        if Record.at(path).outcome() is None:
+        record, why = Record.at(path), "of settings that are not published"
+        if record.outcome() is None:
             why = "of no finished run, or damaged"
+        elif elsewhere := record.backends() - {USUAL_BACKEND}:
+            why = f"of the backend {', '.join(sorted(elsewhere))}"
         print(f"{path} is left out: it is {why}.", file=sys.stderr)
 
 
@@ -185,12 +194,15 @@ def publish_runs(name, paths):
         paths: of the records.
 
     Raises:
-        OutputError: if they are of other data than the paper's; then nothing is copied.
+        OutputError: if they are of other data than the paper's, or of another backend than
+            TensorFlow; then nothing is copied.
     """
     one = room(name)
     places = {path: one.place(path) for path in paths}
     if not all(places.values()):
-        raise OutputError(f"--publish wants {one.wants}.")
+        raise OutputError(
+            f"--publish wants {one.wants}, and TensorFlow as the backend; these are other runs."
+        )
     one.take_over(places)
     redraw(name)
     judge_again(name)

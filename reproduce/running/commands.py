@@ -13,9 +13,17 @@ INTERRUPTED = 130  # the exit status that shells give to what Ctrl-C ended
 
 @contextlib.contextmanager
 def command(name, resumes_after="epoch"):
-    """A command line whose problems that the user can mend end in one sentence; it has Keras."""
+    """A command line whose problems that the user can mend end in one sentence; it has Keras.
+
+    Args:
+        name: of the script.
+        resumes_after: what an interrupted one does not repeat, in words; None where it starts anew.
+    """
     try:
         import_keras()
+        from running import machine
+
+        machine.prepare()
         yield
     except (DataError, records.OutputError) as error:
         sys.exit(f"{name}: error: {error}")
@@ -24,17 +32,23 @@ def command(name, resumes_after="epoch"):
             raise
         sys.exit(f"{name}: error: {records.unwritable(error)}")
     except KeyboardInterrupt:
-        again = f"The same command goes on after the last finished {resumes_after}."
-        print(f"\nInterrupted. {again}", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        end_interrupted(resumes_after)
+
+
+def end_interrupted(resumes_after=None):
+    """End the process, and say what the same command would do: go on after something, or not."""
+    then = f"goes on after the last finished {resumes_after}" if resumes_after else "starts anew"
+    print(f"\nInterrupted. The same command {then}.", file=sys.stderr)
+    sys.exit(INTERRUPTED)
 
 
 def distribute(options):
     """The `strategies.Distribution` that the options ask for, with the device chosen."""
     from running import machine, strategies  # and Keras, which a wrong option need not wait for
 
+    machine.check_publishable(options)
     strategy = getattr(options, "strategy", "none")
-    machine.prepare(options.device, strategy)
+    machine.choose_device(options.device, strategy)
     return strategies.create(strategy, options.device)
 
 

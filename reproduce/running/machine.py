@@ -4,11 +4,12 @@ import contextlib
 import importlib
 import os
 import platform
+import sys
 from pathlib import Path
 
 import keras
 
-from running.records import OutputError
+from running.records import USUAL_BACKEND, OutputError
 
 TITLES = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 WITH_GPU = {  # what to install
@@ -24,8 +25,8 @@ def framework():
     return importlib.import_module(keras.backend.backend())
 
 
-def prepare(device="auto", strategy="none"):
-    """Have the backend compute on the asked-for device, and in float64 where that is asked for.
+def prepare():
+    """Have the backend compute in float64 where that is asked for; every command does so first.
 
     TensorFlow would warn of functions that are traced again: each new network is.
     """
@@ -33,7 +34,32 @@ def prepare(device="auto", strategy="none"):
         framework().get_logger().setLevel("ERROR")
     if keras.backend.backend() == "jax":  # which otherwise makes float32 of it
         framework().config.update("jax_enable_x64", True)
-    choose_device(device, strategy)
+
+
+def check_publishable(options):
+    """Refuse `--publish` where the runs would not be TensorFlow's, before they are done."""
+    backend = keras.backend.backend()
+    if getattr(options, "publish", False) and backend != USUAL_BACKEND:
+        raise OutputError(
+            f"--publish puts runs of {TITLES[USUAL_BACKEND]}'s into assets/, and KERAS_BACKEND is "
+            f"{backend}; leave --publish out."
+        )
+
+
+@contextlib.contextmanager
+def without_tensorflow():
+    """Within it, nothing imports TensorFlow unless it is the backend.
+
+    Keras would, where it is installed, to seed it too and to save models (Keras 3.15).
+    """
+    if "tensorflow" in sys.modules or keras.backend.backend() == "tensorflow":
+        yield
+        return
+    sys.modules["tensorflow"] = None
+    try:
+        yield
+    finally:
+        del sys.modules["tensorflow"]
 
 
 def choose_device(name, strategy="none"):
@@ -59,7 +85,8 @@ def choose_device(name, strategy="none"):
             f"use --device cpu, or install {WITH_GPU[backend]}."
         )
     if backend != "tensorflow":
-        _CHOSEN.enter_context(keras.device(f"{kind}:{index}"))
+        # Not "cpu:0", with which Keras's variables on PyTorch get no gradients (Keras 3.15).
+        _CHOSEN.enter_context(keras.device(name))
     elif kind == "cpu":
         framework().config.set_visible_devices([], "GPU")
     elif number or strategy == "none":

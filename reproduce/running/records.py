@@ -28,8 +28,9 @@ from filelock import FileLock, Timeout
 
 LOCK = ".lock"  # file that says that a process is working in its folder
 CHECK = ', "check": "'  # what comes before the digest in a line
+USUAL_BACKEND = "tensorflow"  # what is published comes from it
 # Settings that came later: at these values they do not count, so that older runs are still found.
-ADDED = {"backend": "tensorflow"}
+ADDED = {"backend": USUAL_BACKEND}
 PACKAGES = ("keras-overparam", "keras", "tensorflow", "tensorflow-datasets", "numpy")
 
 
@@ -180,9 +181,9 @@ def settings_digest(settings, by_name=False):
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def elsewhere(settings):
+def elsewhere(backend):
     """What the name of a run says of its backend: nothing of the usual one."""
-    return "" if settings.backend == ADDED["backend"] else f"-{settings.backend}"
+    return "" if backend == USUAL_BACKEND else f"-{backend}"
 
 
 def description(data):
@@ -323,6 +324,11 @@ class Record:
         if not starts or outcome is None:
             raise ValueError(f"{self.path} holds no finished run; run its command again.")
         return starts[0], outcome
+
+    def backends(self):
+        """Names of the backends that the run was done on: several, if it went on on another."""
+        versions = [line["versions"] for line in self.lines() if "versions" in line]
+        return {one.get("backend", USUAL_BACKEND) for one in versions}
 
     def append(self, kind, **fields):
         """Append one line and make sure it is on the disk."""

@@ -2,7 +2,7 @@
 
 from experiments.consequences import claims
 from experiments.room import Room
-from running.records import Record
+from running.records import USUAL_BACKEND, Record
 
 
 class Published(Room):
@@ -14,9 +14,10 @@ class Published(Room):
         return self.assets / "consequences.jsonl.gz"
 
     def place(self, path):
-        found = Record.at(path).outcome() or {}
+        record = Record.at(path)
+        found = record.outcome() or {}
         its_own = "memory" in found and found["data"]["name"] == "gas_sensor"
-        return self.path if its_own else None
+        return self.path if its_own and not record.backends() - {USUAL_BACKEND} else None
 
     def claims(self):
         found = Record.at(self.path).outcome()

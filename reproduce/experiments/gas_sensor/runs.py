@@ -50,6 +50,12 @@ def run(settings, data, folder, again=False, distribution=None):
     distribution = distribution or Distribution()
     distribution.check_same_run(settings, data)
 
+    def resume(record):
+        begun = bool(record.lines())
+        if begun:
+            record.append("resume", **_circumstances(distribution))
+        return begun
+
     def work(record):
         while more := _agreed(_next_part(settings, record), distribution):
             part, checkpoint = train_part(settings, data, record.path.parent, more, distribution)
@@ -64,7 +70,7 @@ def run(settings, data, folder, again=False, distribution=None):
         folder,
         lambda: _description(settings, data, distribution),
         work,
-        resume=lambda record: bool(record.lines()),
+        resume=resume,
         again=again,
         passing=["sweep*.npz*"],
         distribution=distribution,
@@ -77,6 +83,13 @@ def _description(settings, data, distribution):
         "settings": dataclasses.asdict(settings),
         "precision": settings.precision,
         "data": records.description(data),
+        **_circumstances(distribution),
+    }
+
+
+def _circumstances(distribution):
+    """What may be otherwise when a run goes on."""
+    return {
         "versions": records.versions(),
         "device": machine.device_name(),
         "distribution": distribution.describe(),

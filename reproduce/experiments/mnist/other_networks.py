@@ -8,7 +8,7 @@ network's: its batches, momentum and decay of the rate; no L2 term.
 import keras
 from keras import layers
 
-from experiments.mnist.tutorial_cnn import TwoPartObjective
+from experiments.mnist.tutorial_cnn import TwoPartObjective, ends
 from keras_overparam import overparameterize
 
 CLASSES = 10
@@ -23,7 +23,7 @@ def build_network(settings, image_shape):
         network = overparameterize(network, settings.depth, layers=layers.Dense)
     elif settings.factored == "all":
         network = overparameterize(network, settings.depth)
-    return TwoPartObjective(network.inputs, network.outputs, name=settings.network)
+    return TwoPartObjective(*ends(network), name=settings.network)
 
 
 class Starts:

@@ -29,7 +29,7 @@ class Settings:
     seed: int = 0
     epochs: int = 2
     dataset: str = "mnist"
-    jit: str = option("off", choices=("auto", "on", "off"), help="XLA")
+    jit: str = option("off", choices=("auto", "on", "off"), help="XLA; on PyTorch, its compiler")
     mixed_precision: str = option("off", choices=("off", "float16", "bfloat16"), help="compute in")
     backend: str = "tensorflow"  # each draws its own weights and masks from a seed
 
@@ -46,7 +46,7 @@ class Settings:
     def run_name(self):
         """A readable folder name that differs whenever the settings do."""
         digest = settings_digest(self, by_name=True)
-        what = f"{self.dataset}-{self.network}-{self.factored}{elsewhere(self)}"
+        what = f"{self.dataset}-{self.network}-{self.factored}{elsewhere(self.backend)}"
         return f"{what}-seed{self.seed}-{digest}"
 
     def build_network(self, image_shape):

@@ -26,7 +26,7 @@ class OtherNetworks(Room):
 
 class Published(Room):
     folder = "mnist_cnn"
-    wants = "MNIST; these are other images"
+    wants = "MNIST"
 
     def __init__(self, assets):
         super().__init__(assets)

@@ -28,7 +28,9 @@ class Settings:
     seed: int = 0
     epochs: int = 10
     dataset: str = "mnist"
-    jit: str = opt.option("auto", choices=("auto", "on", "off"), help="XLA")
+    jit: str = opt.option(
+        "auto", choices=("auto", "on", "off"), help="XLA; on PyTorch, its compiler"
+    )
     mixed_precision: str = opt.option(
         "off", choices=("off", "float16", "bfloat16"), help="compute in"
     )
@@ -52,7 +54,7 @@ class Settings:
         """A readable folder name that differs whenever the settings do."""
         digest = settings_digest(self, by_name=True)
         model = "original" if self.depth == 1 else f"depth{self.depth}"
-        what = f"{self.dataset}-{model}-{self.regularize}{elsewhere(self)}"
+        what = f"{self.dataset}-{model}-{self.regularize}{elsewhere(self.backend)}"
         return f"{what}-seed{self.seed}-{digest}"
 
     def build_network(self, image_shape):

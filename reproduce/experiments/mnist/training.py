@@ -40,15 +40,16 @@ def train(settings, data, folder, again=False, distribution=None):
     distribution = distribution or Distribution()
     distribution.check_same_run(settings, data)
     one = Run(settings, data, folder, distribution)
-    return runs.run(
-        folder,
-        one.description,
-        one.go,
-        resume=one.restore,
-        again=again,
-        passing=[CHECKPOINTS],
-        distribution=distribution,
-    )
+    with machine.without_tensorflow():
+        return runs.run(
+            folder,
+            one.description,
+            one.go,
+            resume=one.restore,
+            again=again,
+            passing=[CHECKPOINTS],
+            distribution=distribution,
+        )
 
 
 class Run:

@@ -263,4 +263,13 @@ def error_percent(outputs, labels):
 
 def plain(network):
     """The network without the training harness, savable and loadable with the package alone."""
-    return keras.Model(network.inputs, network.outputs, name=network.name)
+    return keras.Model(*ends(network), name=network.name)
+
+
+def ends(network):
+    """The input and the output of a network.
+
+    As lists, of one each, they make Keras 3.15 on JAX warn of an array that it then takes.
+    """
+    (inputs,), (outputs,) = network.inputs, network.outputs
+    return inputs, outputs
