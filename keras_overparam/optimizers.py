@@ -378,7 +378,9 @@ class EndToEnd(keras.optimizers.SGD):
         """The kept state, renewed if the kernel has moved from its reference beyond tolerance."""
         values = [ops.convert_to_tensor(variable) for variable in kept]
         reference = ops.convert_to_tensor(reference)
-        moved = frobenius_norm(kernel - reference) > self.tolerance * frobenius_norm(reference)
+        far = self.tolerance * frobenius_norm(reference)
+        # Also if that overflows: what is kept of such a kernel must not stay.
+        moved = ops.logical_not((frobenius_norm(kernel - reference) <= far) & ops.isfinite(far))
         values = ops.cond(moved, lambda: tuple(new(*values)), lambda: tuple(values))
         for variable, value in zip(kept, values, strict=True):
             self.assign(variable, value)

@@ -21,7 +21,7 @@ def rate_one(
                 f"`EndToEnd` must have one depth here. Received: depth={optimizer.depth!r}"
             )
         rule_depth = optimizer.depth
-        config = {n: config[n] for n in keras.optimizers.SGD().get_config() if n in config}
+        config = _of_the_rule_alone(optimizer)
         optimizer = keras.optimizers.SGD()
     problem = None
     if not isinstance(config.get("learning_rate"), float):
@@ -39,24 +39,45 @@ def rate_one(
     return type(optimizer).from_config(config), rule_depth
 
 
+def _of_the_rule_alone(optimizer: EndToEnd) -> Config:
+    """Configuration of its gradient descent; what else it is asked for, a sweep does not do."""
+    config, usual = optimizer.get_config(), EndToEnd().get_config()
+    own = config.keys() - keras.optimizers.SGD().get_config().keys() - {"depth"}
+    if other := sorted(name for name in own if config[name] != usual[name]):
+        raise ValueError(
+            f"In a sweep, `EndToEnd` applies the exact rule to the one kernel: leave out "
+            f"{', '.join(other)}. Received: {', '.join(f'{n}={config[n]!r}' for n in other)}"
+        )
+    return {name: value for name, value in config.items() if name not in {*own, "depth"}}
+
+
 def _has_small_print(config: Config) -> bool:
     """Whether there is a decay or a clipping that a trial might be too short to notice."""
     return any(config.get(name) for name in ("weight_decay", "clipnorm", "global_clipnorm"))
 
 
 def _is_elementwise(kind: type[keras.optimizers.Optimizer], config: Config) -> bool:
-    """Try it: each of two configurations alone, elsewhere and at half the rate."""
+    """Try it: each of two configurations alone, elsewhere, at half the rate, and never moved.
+
+    The last is what an optimizer does that reads the variable, as the engine keeps none for it.
+    """
     gradients = np.random.default_rng(0).normal(size=(3, 2, 4, 3)).astype("float32")
     gradients[:, 1] *= 100
 
-    def moved(part: slice, start: float = 0.0, rate: float = 1.0) -> Array:
+    def moved(part: slice, start: float = 0.0, rate: float = 1.0, put_back: bool = False) -> Array:
         optimizer = kind.from_config({**config, "learning_rate": rate})
-        variable = keras.Variable(np.full(gradients[0, part].shape, start, "float32"))
+        there = np.full(gradients[0, part].shape, start, "float32")
+        variable, way = keras.Variable(there), np.zeros_like(there)
         for gradient in gradients[:, part]:
+            before = np.array(ops.convert_to_numpy(variable))
             optimizer.apply([ops.convert_to_tensor(gradient)], [variable])
-        return (ops.convert_to_numpy(variable) - start) / rate
+            way += ops.convert_to_numpy(variable) - before
+            if put_back:
+                variable.assign(there)
+        return way / rate
 
     both = moved(slice(0, 2))
     alike = [(moved(slice(i, i + 1)), both[i : i + 1]) for i in range(2)]
-    alike += [(moved(slice(0, 2), start=1.0), both), (moved(slice(0, 2), rate=0.5), both)]
+    others: list[Config] = [{"start": 1.0}, {"rate": 0.5}, {"put_back": True}]
+    alike += [(moved(slice(0, 2), **other), both) for other in others]
     return all(np.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in alike)

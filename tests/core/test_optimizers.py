@@ -711,3 +711,20 @@ def test_files_of_earlier_versions_are_read_and_what_went_by_names_is_told():
     ):
         with pytest.raises(ValueError, match=r"kernels=kernels_of\(model\).*convolutions=True"):
             wrong()
+
+
+@pytest.mark.parametrize("settings", [{}, {"tolerance": 0.01}, {"depth": 3, "tolerance": 0.01}])
+def test_it_goes_on_from_weights_that_are_restored_after_a_kernel_was_huge(settings):
+    """A batch as this makes a kernel of which neither norm nor decomposition is finite."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(64, 8)).astype("float32"), rng.normal(size=(64, 3)).astype("float32")
+    huge = np.where(np.arange(64)[:, None] == 0, np.float32(1e18), x)
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3)])
+    model.compile(EndToEnd(0.05, **settings), "mse")
+    model.fit(x, y, batch_size=64, verbose=0)
+    good = model.get_weights()
+    model.fit(huge, y, batch_size=64, epochs=2, verbose=0)
+    assert not all(np.abs(weight).max() < 1e9 for weight in model.get_weights())
+    model.set_weights(good)
+    losses = model.fit(x, y, batch_size=64, epochs=4, verbose=0).history["loss"]
+    assert np.all(np.diff(losses) < 0)

@@ -350,6 +350,7 @@ OPTIMIZERS = keras.optimizers
         (lambda: OPTIMIZERS.Muon(), "elementwise, proportional"),
         (lambda: OPTIMIZERS.Lamb(), "no layer-wise rates"),
         (lambda: OPTIMIZERS.Ftrl(), "proportional to the learning rate"),
+        (lambda: OPTIMIZERS.ScheduleFreeAdamW(weight_decay=0.0), "independent of the variable"),
         (
             lambda: OPTIMIZERS.SGD(OPTIMIZERS.schedules.ExponentialDecay(0.1, 10, 0.5)),
             "have a learning rate that is a number",
@@ -358,6 +359,9 @@ OPTIMIZERS = keras.optimizers
         (lambda: OPTIMIZERS.SGD(gradient_accumulation_steps=2), "neither average nor accumulate"),
         (lambda: EndToEnd(depth=2, weight_decay=0.1), "no weight decay"),
         (lambda: EndToEnd(depth={".*": 2}), "`EndToEnd` must have one depth here"),
+        (lambda: EndToEnd(depth=3, tolerance=0.9), "leave out tolerance. Received: tolerance=0.9"),
+        (lambda: EndToEnd(depth=3, exclude=["."], gradient_rank=2), "out exclude, gradient_rank"),
+        (lambda: EndToEnd(depth=3, kernels={"nothing": 1}), "leave out kernels"),
     ],
 )
 def test_other_optimizers_are_refused(optimizer, message):
@@ -369,7 +373,7 @@ def test_other_optimizers_are_refused(optimizer, message):
     ("changes", "message"),
     [
         ({"features": X[:, 0]}, "`features` must be of shape"),
-        ({"targets": Y[:-1]}, "`features` must be of shape"),
+        ({"targets": Y[:-1]}, r"one row for each example. Received: \d+ and \d+ rows"),
         (
             {"features": np.where(X > 1, np.nan, X)},
             "`features` must be a non-empty array",
