@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import numbers
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -13,6 +14,7 @@ from keras import ops
 
 from keras_overparam.checks import positive_integer, real_array, refusal
 from keras_overparam.factorization import balanced_factors
+from keras_overparam.layers import FactoredDense
 from keras_overparam.losses import LpLoss, checked_power
 from keras_overparam.sweep import (
     SweepResult,
@@ -32,6 +34,7 @@ CLASSIFICATIONS = (
     keras.losses.sparse_categorical_crossentropy,
     keras.losses.categorical_crossentropy,
 )
+HEADS = (keras.layers.Dense, FactoredDense)
 # Norms of the first kernel, times that of a Glorot kernel.
 STARTS = (1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0)
 OCTAVES = (-8, 10)  # coarse rates, as powers of two times the inverse of the curvature at zero
@@ -483,8 +486,20 @@ def _linear_problem(
         targets = np.argmax(targets, axis=1)  # one-hot
     features = real_array("features", features).astype("float64")
     # Of all the data, so that what is wrong is said of them and not of a part.
-    linear_problem(features, targets, LP if kind != CROSS_ENTROPY else CROSS_ENTROPY, 2, "float32")
+    name = LP if kind != CROSS_ENTROPY else CROSS_ENTROPY
+    problem = linear_problem(features, targets, name, 2, "float32")
+    if isinstance(loss, keras.Model):
+        _fits(loss.layers[-1], problem.kernel_shape[1])
     return kind, features, targets
+
+
+def _fits(head: keras.layers.Layer, outputs: int) -> None:
+    """Refuse targets that are not as wide as a head: they would make another problem."""
+    if head.units != outputs:
+        raise ValueError(
+            f"The targets must have a column or a class for each of the {head.units} units of "
+            f"{head.name!r}. Received: {outputs} columns or classes"
+        )
 
 
 def _kind(loss: Any) -> Kind:
@@ -513,6 +528,23 @@ def _kind(loss: Any) -> Kind:
     raise refusal("loss", wanted, loss)
 
 
+def _is_last(model: keras.Model, head: keras.layers.Layer) -> bool:
+    """Whether a model computes what a dense layer returns, and nothing behind it."""
+    own = [type(model).call, type(head).call]  # what a subclass computes is not known
+    kept = own[0].__module__.startswith("keras.") and own[1] in [one.call for one in HEADS]
+    return kept and model.outputs[0] is head.output
+
+
+def _warn_of_penalties(head: keras.layers.Layer) -> None:
+    """Say it where a head has regularizers or constraints, which the probe does without."""
+    parts = [(head, "activity_regularizer")]
+    parts += [(v, name) for v in head.trainable_variables for name in ("regularizer", "constraint")]
+    if any(getattr(part, name, None) is not None for part, name in parts):
+        warnings.warn(
+            f"The probe leaves out the regularizers and constraints of {head.name!r}.", stacklevel=5
+        )
+
+
 def _head(model: keras.Model, inputs: npt.ArrayLike) -> tuple[Kind, Array]:
     """Loss of a model's last layer, and the inputs that this layer gets at present."""
     if not (model.built and model.compiled and model.layers):
@@ -524,8 +556,12 @@ def _head(model: keras.Model, inputs: npt.ArrayLike) -> tuple[Kind, Array]:
             f"Received: {model.name!r}, a {type(model).__name__} with {len(outputs)}"
         )
     head = model.layers[-1]
-    if not hasattr(head, "units") or not hasattr(head, "kernel"):
-        raise ValueError(f"The last layer must be a dense one. Received: {head!r}")
+    if not isinstance(head, HEADS) or not _is_last(model, head):
+        raise ValueError(
+            "The model's output must be that of its last layer, a dense one used nowhere before, "
+            f"without operations behind it. Received: {model.name!r}, whose last layer is {head!r}"
+        )
+    _warn_of_penalties(head)
     kind = _kind(model.loss)
     activation = getattr(head, "activation", keras.activations.linear)
     # Of a cross-entropy of probabilities, the softmax belongs to the loss.

@@ -5,8 +5,9 @@ import re
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
-from keras_overparam import LpLoss, probe, probing
+from keras_overparam import FactoredDense, LpLoss, probe, probing
 from keras_overparam.probing import STARTS, Advice, Reasons, SpeedUp, Tuned
 
 RANDOM = np.random.default_rng(0)
@@ -142,6 +143,97 @@ def test_what_cannot_be_probed_is_said(changes, message):
     arguments = {"loss": 4, "data": (FEATURES, FEATURES @ KERNEL)} | changes
     with pytest.raises(ValueError, match=message):
         probe(**arguments)
+
+
+def model_of(output, **kwargs):
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, output(inputs))
+    model.compile(**{"loss": "mse"} | kwargs)
+    return model
+
+
+class Doubled(keras.layers.Dense):
+    def call(self, inputs):
+        return 2 * super().call(inputs)
+
+
+class DoubledModel(keras.Model):
+    def call(self, inputs):
+        return 2 * super().call(inputs)
+
+
+class Subclassed(keras.Model):
+    def __init__(self, head_first):
+        super().__init__()
+        if head_first:
+            self.head = keras.layers.Dense(2)
+        self.body = keras.layers.Dense(5)
+        if not head_first:
+            self.head = keras.layers.Dense(2)
+        self.compile(loss="mse")
+        self(FEATURES)
+
+    def call(self, inputs):
+        return self.head(self.body(inputs))
+
+
+def doubled_model():
+    inputs = keras.Input((6,))
+    model = DoubledModel(inputs, keras.layers.Dense(2)(inputs))
+    model.compile(loss="mse")
+    return model
+
+
+def used_before(inputs):
+    dense = keras.layers.Dense(6)
+    return dense(dense(inputs))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: model_of(lambda x: ops.relu(keras.layers.Dense(2)(x))),
+            "that of its last layer",
+        ),
+        (lambda: model_of(lambda x: 1000.0 * keras.layers.Dense(2)(x)), "that of its last layer"),
+        (lambda: model_of(Doubled(2)), "that of its last layer"),
+        (lambda: model_of(used_before), "that of its last layer"),
+        (doubled_model, "that of its last layer"),
+        (lambda: Subclassed(True), "functional or sequential"),
+        (lambda: Subclassed(False), "functional or sequential"),
+        (lambda: model_of(keras.layers.Dense(1)), "each of the 1 units of .* Received: 2"),
+        (lambda: model_of(keras.layers.Dense(4)), "each of the 4 units of .* Received: 2"),
+    ],
+)
+def test_a_model_that_is_not_the_problem_of_its_head_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        probe(make(), (FEATURES, FEATURES[:, :2]), depths=[2], iterations=8, replicates=2)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_regularizer": keras.regularizers.L2(10.0)},
+        {"bias_constraint": "non_neg"},
+        {"activity_regularizer": "l1"},
+    ],
+)
+def test_penalties_of_the_head_are_left_out_aloud(options):
+    model = model_of(keras.layers.Dense(2, name="top", **options))
+    with pytest.warns(UserWarning, match="leaves out the regularizers and constraints of 'top'"):
+        probing._linear_problem(model, (FEATURES, FEATURES[:, :2]))
+    plain = model_of(keras.layers.Dense(2, name="top"))
+    assert probing._linear_problem(plain, (FEATURES, FEATURES[:, :2]))[0] == 2
+
+
+def test_a_factored_head_is_probed_and_its_classes_are_as_many_as_its_units():
+    model = model_of(FactoredDense(3), loss=keras.losses.SparseCategoricalCrossentropy(True))
+    classes = np.arange(120) % 3
+    assert probing._linear_problem(model, (FEATURES, classes))[0] == "cross_entropy"
+    for other in (classes % 2, classes + 1, np.eye(4)[classes + 1]):
+        with pytest.raises(ValueError, match="each of the 3 units of"):
+            probing._linear_problem(model, (FEATURES, other))
 
 
 def test_a_speed_up_in_words():
