@@ -34,6 +34,7 @@ CLASSIFICATIONS = (
     keras.losses.sparse_categorical_crossentropy,
     keras.losses.categorical_crossentropy,
 )
+SAME_LOSS = ("from_logits", "reduction", "name")  # options that leave a loss the same
 HEADS = (keras.layers.Dense, FactoredDense)
 # Norms of the first kernel, times that of a Glorot kernel.
 STARTS = (1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0)
@@ -483,7 +484,7 @@ def _linear_problem(
         kind = _kind(loss)
     targets = real_array("targets", targets)
     if kind == CROSS_ENTROPY and targets.ndim == 2 and targets.shape[1] > 1:
-        targets = np.argmax(targets, axis=1)  # one-hot
+        targets = _classes(targets)
     features = real_array("features", features).astype("float64")
     # Of all the data, so that what is wrong is said of them and not of a part.
     name = LP if kind != CROSS_ENTROPY else CROSS_ENTROPY
@@ -491,6 +492,15 @@ def _linear_problem(
     if isinstance(loss, keras.Model):
         _fits(loss.layers[-1], problem.kernel_shape[1])
     return kind, features, targets
+
+
+def _classes(targets: Array) -> Array:
+    """Integer classes of one-hot rows."""
+    classes = np.argmax(targets, axis=1)
+    if not np.array_equal(targets, np.eye(targets.shape[1])[classes]):
+        wanted = "of a cross-entropy, integer classes or one-hot rows, without soft labels"
+        raise refusal("targets", wanted, targets)
+    return classes
 
 
 def _fits(head: keras.layers.Layer, outputs: int) -> None:
@@ -511,21 +521,35 @@ def _kind(loss: Any) -> Kind:
             return CROSS_ENTROPY
         with contextlib.suppress(ValueError):  # the sentence below says more
             loss = keras.losses.get(loss)
-    if isinstance(loss, LpLoss):
+    _refuse_options(loss)
+    if type(loss) is LpLoss:
         return loss.power
     kinds: tuple[tuple[Kind, tuple[Any, ...]], ...] = (
         (2, REGRESSIONS),
         (CROSS_ENTROPY, CLASSIFICATIONS),
     )
     for kind, known in kinds:
-        classes = tuple(item for item in known if isinstance(item, type))
-        if isinstance(loss, classes) or any(loss is item for item in known):
+        if any(loss is item or type(loss) is item for item in known):
             return kind
     wanted = (
         "a power, an `LpLoss`, a mean squared error, a categorical cross-entropy (sparse or not), "
         "or a compiled model with one of these"
     )
     raise refusal("loss", wanted, loss)
+
+
+def _refuse_options(loss: Any) -> None:
+    """Refuse a known Keras loss with options that make it another one, such as smoothing."""
+    if type(loss) not in REGRESSIONS + CLASSIFICATIONS:
+        return
+    usual = type(loss)().get_config()
+    options = {
+        name: value
+        for name, value in loss.get_config().items()
+        if name not in SAME_LOSS and value != usual.get(name)
+    }
+    if options:
+        raise refusal("loss", f"a {type(loss).__name__} without other options", options)
 
 
 def _is_last(model: keras.Model, head: keras.layers.Layer) -> bool:

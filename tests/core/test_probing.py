@@ -236,6 +236,58 @@ def test_a_factored_head_is_probed_and_its_classes_are_as_many_as_its_units():
             probing._linear_problem(model, (FEATURES, other))
 
 
+CATEGORICAL = keras.losses.CategoricalCrossentropy
+SPARSE = keras.losses.SparseCategoricalCrossentropy
+
+
+class Halved(keras.losses.MeanSquaredError):
+    def call(self, y_true, y_pred):
+        return super().call(y_true, y_pred) / 2
+
+
+class Clipped(LpLoss):
+    def call(self, y_true, y_pred):
+        return ops.minimum(super().call(y_true, y_pred), 1)
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (CATEGORICAL(label_smoothing=0.5), "without other options.*'label_smoothing': 0.5"),
+        (CATEGORICAL(axis=0), "without other options.*'axis': 0"),
+        (SPARSE(ignore_class=2), "without other options.*'ignore_class': 2"),
+        (Halved(), "`loss` must be a power"),
+        (Clipped(4), "`loss` must be a power"),
+    ],
+)
+def test_a_loss_that_is_another_by_its_options_or_its_class_is_refused(loss, message):
+    for given in (loss, model_of(keras.layers.Dense(3), loss=loss)):
+        with pytest.raises(ValueError, match=message):
+            probing._linear_problem(given, (FEATURES, np.arange(120) % 3))
+
+
+@pytest.mark.parametrize(
+    ("loss", "kind"),
+    [
+        (CATEGORICAL(from_logits=True, reduction="sum", name="mine"), "cross_entropy"),
+        (SPARSE(from_logits=True, reduction=None), "cross_entropy"),
+        (keras.losses.MeanSquaredError(reduction="sum", name="mine"), 2),
+        (LpLoss(4, name="mine", reduction="sum"), 4),
+    ],
+)
+def test_a_loss_is_the_same_by_another_name_and_reduction(loss, kind):
+    assert probing._kind(loss) == kind
+
+
+@pytest.mark.parametrize("change", [0.5, 2.0])
+def test_soft_targets_are_refused(change):
+    """Not taken as the class of the largest."""
+    targets = np.eye(3)[np.arange(120) % 3]
+    targets[7] *= change
+    with pytest.raises(ValueError, match="one-hot rows, without soft labels"):
+        probing._linear_problem("cross_entropy", (FEATURES, targets))
+
+
 def test_a_speed_up_in_words():
     assert str(SpeedUp(2.0, 1.0, 4.0)) == "2.00 (1.00–4.00)"
 
