@@ -22,7 +22,7 @@ from keras_overparam.sweep import (
     logarithmic_grid,
     sweep_linear_networks,
 )
-from keras_overparam.sweep.problems import CROSS_ENTROPY, LP, linear_problem
+from keras_overparam.sweep.problems import CROSS_ENTROPY, LP, linear_problem, real_targets
 from keras_overparam.typing import Array, Float64Array
 
 Kind: TypeAlias = float | str  # the power of an lp loss, or `CROSS_ENTROPY`
@@ -482,7 +482,7 @@ def _linear_problem(
         kind, features = _head(loss, features)
     else:
         kind = _kind(loss)
-    targets = real_array("targets", targets)
+    targets = real_targets(targets)
     if kind == CROSS_ENTROPY and targets.ndim == 2 and targets.shape[1] > 1:
         targets = _classes(targets)
     features = real_array("features", features).astype("float64")

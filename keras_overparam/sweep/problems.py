@@ -1,5 +1,6 @@
 """Losses of linear models on data, for many kernels at once, and their gradients."""
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -30,7 +31,7 @@ class LinearProblem(ABC):
 
     def __init__(self, features: npt.ArrayLike, targets: npt.ArrayLike, dtype: Precision) -> None:
         self.features = real_array("features", features).astype("float64")
-        targets = real_array("targets", targets)
+        targets = real_targets(targets)
         self.targets = targets.reshape(len(targets), -1).astype("float64")
         if len(self.features) != len(self.targets):
             raise ValueError(
@@ -161,9 +162,18 @@ class Classification(LinearProblem):
         return float(np.linalg.norm(self.features, 2) ** 2 / (self.terms * self.targets.shape[1]))
 
 
+def real_targets(targets: npt.ArrayLike) -> Array:
+    """Targets as an array of finite numbers, where False is 0 and True is 1, as for Keras."""
+    with contextlib.suppress(TypeError, ValueError, RuntimeError):  # `real_array` refuses these
+        array = np.asarray(targets)
+        if array.dtype == bool:
+            return real_array("targets", array.astype("int64"))
+    return real_array("targets", targets)
+
+
 def _one_hot(targets: npt.ArrayLike) -> Array:
     """Rows of the identity for integer classes."""
-    classes = real_array("targets", targets)
+    classes = real_targets(targets)
     flat = classes.reshape(-1)
     if flat.size != len(classes) or not np.all((flat >= 0) & (flat == np.rint(flat))):
         raise refusal("targets", "of a cross-entropy, classes 0, 1, … of shape `(n,)`", targets)

@@ -288,6 +288,18 @@ def test_soft_targets_are_refused(change):
         probing._linear_problem("cross_entropy", (FEATURES, targets))
 
 
+@pytest.mark.parametrize("loss", [2, "cross_entropy"])
+@pytest.mark.parametrize("convert", [np.asarray, list, ops.convert_to_tensor])
+def test_booleans_are_the_classes_or_numbers_zero_and_one(loss, convert):
+    labels = FEATURES[:, 0] > 0
+    targets = probing._linear_problem(loss, (FEATURES, convert(labels)))[2]
+    np.testing.assert_array_equal(targets, labels.astype(int))
+    settings = {"depths": [2], "iterations": 8, "replicates": 2, "starts": [1.0], "verbose": 0}
+    assert probe(loss, (FEATURES, labels), **settings) == probe(
+        loss, (FEATURES, labels.astype(int)), **settings
+    )
+
+
 def test_a_speed_up_in_words():
     assert str(SpeedUp(2.0, 1.0, 4.0)) == "2.00 (1.00–4.00)"
 
