@@ -41,6 +41,7 @@ STARTS = (1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0)
 OCTAVES = (-8, 10)  # coarse rates, as powers of two times the inverse of the curvature at zero
 EXTENSION = 6  # octaves more, on the side where the best rate is the grid's last
 EXTENSIONS = 3  # how often at most
+CURVED = 1e28  # of curvatures and their inverses, so that all rates are float32 numbers
 FINE = np.arange(-6, 7) / 8  # fine rates, in octaves around the best coarse one
 POINTS = 80  # recorded iterations
 ITERATIONS, SHORTEST = 1000, 8  # of a probe, as a rule and at least
@@ -297,6 +298,7 @@ class Tuned:
         iterations: int,
         random: np.random.Generator,
     ) -> None:
+        _teach(kind, targets)
         self.features, self.targets = features, targets
         self.loss: dict[str, Any] = {"loss": CROSS_ENTROPY}
         if kind != CROSS_ENTROPY:
@@ -305,9 +307,10 @@ class Tuned:
             features, targets, **{"power": 2} | self.loss, dtype="float32"
         )
         self.curvature = self.problem.curvature_at_zero()
-        if not 0 < self.curvature < np.inf:
+        if not 1 / CURVED < self.curvature < CURVED:
             raise ValueError(
-                "The loss must be curved at the kernel zero, or there is no scale for the rates. "
+                "The loss must be curved at the kernel zero, or there is no scale for the rates, "
+                f"by {1 / CURVED:.0e} to {CURVED:.0e}, so that float32 holds them. "
                 f"Received: data with curvature {self.curvature}"
             )
         direction = random.normal(size=self.problem.kernel_shape)
@@ -347,6 +350,12 @@ class Tuned:
         everything = np.concatenate([c.reshape(len(self.grid), -1) for c in (curves, fine)], axis=1)
         self.curves[depth] = np.minimum.accumulate(everything, axis=0)
         self.rates[depth] = float(self._rates(near)[self._fastest(fine)[1]])
+        if depth == 1 and not self.curves[1][-1].min() < self.curves[1][0].min():
+            raise ValueError(
+                "Depth 1 must lower the loss at some rate: scale features and targets as one "
+                f"would to train on them. Received: data with curvature {self.curvature:.3g}, "
+                f"and rates up from {self._rates(octaves)[0]:.3g}, all of which diverge"
+            )
         self.best_kernels[depth] = self.kernels[start]
         self.norms[depth] = float(np.linalg.norm(self.kernels[start]))
 
@@ -393,9 +402,10 @@ class Tuned:
             slope = gradient(kernel)
             if iteration in self.grid:
                 down, way = (ops.convert_to_numpy(t) for t in (-slope, kernel - first))
+                (down, scale), (way, _) = _scaled(down), _scaled(way)
                 norms = np.linalg.norm(down), np.linalg.norm(way)
                 cosine = np.sum(down * way) / max(np.prod(norms), np.finfo("float32").tiny)
-                seen.append((float(losses(kernel)[0]) - lowest, norms[0], cosine))
+                seen.append((float(losses(kernel)[0]) - lowest, scale * norms[0], cosine))
             kernel = kernel - self.rates[1] * slope
         # Until it is solved: then there is nothing but rounding.
         seen = [line for line in seen if line[0] > SOLVED * seen[0][0]] or seen[:1]
@@ -414,7 +424,24 @@ class Tuned:
 
 def _solved(lowest: float, start: float) -> float:
     """The loss at which a problem counts as solved, given the lowest one and that of the start."""
-    return lowest + SOLVED * (start - lowest)
+    # Where all diverge, no loss is low enough: none is below NaN.
+    return lowest + SOLVED * (start - lowest) if np.isfinite(lowest) else float("nan")
+
+
+def _scaled(array: Array) -> tuple[Array, np.float32]:
+    """An array over a power of two, exactly, so that its squares do not overflow; the power."""
+    scale = np.float32(2.0 ** np.frexp(np.abs(array).max())[1])
+    return array / scale, scale
+
+
+def _teach(kind: Kind, targets: Array) -> None:
+    """Refuse targets that are all zero or, of a classification, of one class."""
+    alone = targets.flat[0]
+    if np.all(targets == alone) and (kind == CROSS_ENTROPY or alone == 0):
+        raise ValueError(
+            "Every replicate must have targets to learn: two classes or more, or numbers other "
+            f"than zero. Received: {alone:g} alone"
+        )
 
 
 def _advice(found: list[Tuned], depths: list[int], horizon: int) -> Advice:

@@ -78,7 +78,14 @@ class LinearProblem(ABC):
         return gradient, losses
 
     def _tensor(self, array: Array) -> Tensor:
-        return ops.convert_to_tensor(np.ascontiguousarray(array, self.dtype))
+        with np.errstate(over="ignore"):
+            cast = np.ascontiguousarray(array, self.dtype)
+        if not np.isfinite(cast).all():
+            raise ValueError(
+                "`features`, `targets` and their products must be within the range of "
+                f"{self.dtype}. Received: up to {np.abs(array).max():.3g}"
+            )
+        return ops.convert_to_tensor(cast)
 
     @abstractmethod
     def slopes(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -134,7 +141,10 @@ class Regression(LinearProblem):
 
     def curvature_at_zero(self) -> float:
         """Largest second derivative of the loss at the kernel zero."""
-        weights = (self.power - 1) * np.abs(self.targets) ** (self.power - 2)
+        with np.errstate(over="ignore"):
+            weights = (self.power - 1) * np.abs(self.targets) ** (self.power - 2)
+        if not np.isfinite(weights).all():
+            return float("inf")
         norms = [np.linalg.norm(np.sqrt(w)[:, None] * self.features, 2) for w in weights.T]
         return float(max(norms) ** 2 / self.terms)
 

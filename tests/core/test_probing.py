@@ -294,10 +294,51 @@ def test_booleans_are_the_classes_or_numbers_zero_and_one(loss, convert):
     labels = FEATURES[:, 0] > 0
     targets = probing._linear_problem(loss, (FEATURES, convert(labels)))[2]
     np.testing.assert_array_equal(targets, labels.astype(int))
-    settings = {"depths": [2], "iterations": 8, "replicates": 2, "starts": [1.0], "verbose": 0}
-    assert probe(loss, (FEATURES, labels), **settings) == probe(
-        loss, (FEATURES, labels.astype(int)), **settings
-    )
+
+
+QUICK = {"depths": [2], "iterations": 8, "replicates": 2, "starts": [1.0], "verbose": 0}
+LINEAR = FEATURES @ KERNEL
+
+
+@pytest.mark.parametrize(
+    ("loss", "features", "targets", "message"),
+    [
+        ("cross_entropy", FEATURES, np.zeros(120), "targets to learn.*Received: 0 alone"),
+        ("cross_entropy", FEATURES, np.ones(120), "targets to learn.*Received: 1 alone"),
+        (2, FEATURES, np.zeros(120), "targets to learn.*Received: 0 alone"),
+        (4, FEATURES, 1e-12 * LINEAR, "lower the loss"),
+        (4, 1e8 * FEATURES, LINEAR, "lower the loss"),
+        (4, FEATURES, 1e12 * LINEAR, "lower the loss"),
+        (2, 1e20 * FEATURES, LINEAR, "must be curved"),
+        (2, 1e-20 * FEATURES, LINEAR, "must be curved"),
+        (100, FEATURES, 1e4 * LINEAR, "must be curved"),
+        (2, FEATURES, 1e40 * LINEAR, "within the range of float32"),
+    ],
+)
+def test_data_that_teach_nothing_or_overflow_are_refused_in_a_sentence(
+    loss, features, targets, message
+):
+    """And without a warning of NumPy, which would be an error here."""
+    with pytest.raises(ValueError, match=message):
+        probe(loss, (features, targets), **QUICK)
+
+
+def test_where_all_rates_diverge_at_a_depth_the_other_is_faster():
+    """No warning of NumPy, which would be an error here."""
+    found = probe(2, (FEATURES, 1e8 * LINEAR), **QUICK | {"iterations": 30})
+    assert found.depth == 1
+    assert found.measured[2].value < 1
+    assert not found.inside
+
+
+def test_reasons_are_the_same_for_targets_whose_gradients_squared_overflow():
+    reasons = []
+    for scale in (1.0, 2.0**27):
+        one = Tuned(4, FEATURES, scale * LINEAR, [1.0], 30, np.random.default_rng(0))
+        one.kernels *= scale
+        one.tune(1)
+        reasons.append(one.reasons())
+    np.testing.assert_allclose(*reasons, rtol=1e-4)
 
 
 def test_a_speed_up_in_words():
