@@ -181,11 +181,11 @@ def probe(
     Args:
         loss: what is trained: a number p ≥ 2 or a `LpLoss` for an lp regression, `"mse"`,
             `"cross_entropy"` for a classification by softmax, or the Keras losses of these. Or a
-            compiled Keras model that ends in a dense layer: then its head is probed, on the inputs
-            that this layer gets at present.
+            compiled Keras model whose output is that of a dense layer: then this head is probed, on
+            the inputs that it gets at present, without its regularizers and constraints.
         data: `(features, targets)`: arrays of shapes `(n, inputs)` and `(n,)` or `(n, outputs)`,
-            integer classes for a classification; the model's own inputs and targets for a model.
-            Scaled as they are trained on, with a column of ones for a bias.
+            integer, boolean or one-hot classes for a classification; the model's own inputs and
+            targets for a model. Scaled as they are trained on, with a column of ones for a bias.
         depths: to compare with depth 1.
         iterations: of full-batch gradient descent in the probe; by default 1000, or all of a
             shorter horizon.
@@ -202,7 +202,7 @@ def probe(
 
     Raises:
         ValueError: for a loss or a model of another kind, arguments out of range, or data that do
-            not fit.
+            not fit, hold nothing to learn or overflow.
 
     Example:
 
