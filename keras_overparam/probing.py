@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import numbers
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -13,6 +14,7 @@ from keras import ops
 
 from keras_overparam.checks import positive_integer, real_array, refusal
 from keras_overparam.factorization import balanced_factors
+from keras_overparam.layers import FactoredDense
 from keras_overparam.losses import LpLoss, checked_power
 from keras_overparam.sweep import (
     SweepResult,
@@ -20,7 +22,7 @@ from keras_overparam.sweep import (
     logarithmic_grid,
     sweep_linear_networks,
 )
-from keras_overparam.sweep.problems import CROSS_ENTROPY, LP, linear_problem
+from keras_overparam.sweep.problems import CROSS_ENTROPY, LP, linear_problem, real_targets
 from keras_overparam.typing import Array, Float64Array
 
 Kind: TypeAlias = float | str  # the power of an lp loss, or `CROSS_ENTROPY`
@@ -32,11 +34,14 @@ CLASSIFICATIONS = (
     keras.losses.sparse_categorical_crossentropy,
     keras.losses.categorical_crossentropy,
 )
+SAME_LOSS = ("from_logits", "reduction", "name")  # options that leave a loss the same
+HEADS = (keras.layers.Dense, FactoredDense)
 # Norms of the first kernel, times that of a Glorot kernel.
 STARTS = (1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0)
 OCTAVES = (-8, 10)  # coarse rates, as powers of two times the inverse of the curvature at zero
 EXTENSION = 6  # octaves more, on the side where the best rate is the grid's last
 EXTENSIONS = 3  # how often at most
+CURVED = 1e28  # of curvatures and their inverses, so that all rates are float32 numbers
 FINE = np.arange(-6, 7) / 8  # fine rates, in octaves around the best coarse one
 POINTS = 80  # recorded iterations
 ITERATIONS, SHORTEST = 1000, 8  # of a probe, as a rule and at least
@@ -176,11 +181,11 @@ def probe(
     Args:
         loss: what is trained: a number p ≥ 2 or a `LpLoss` for an lp regression, `"mse"`,
             `"cross_entropy"` for a classification by softmax, or the Keras losses of these. Or a
-            compiled Keras model that ends in a dense layer: then its head is probed, on the inputs
-            that this layer gets at present.
+            compiled Keras model whose output is that of a dense layer: then this head is probed, on
+            the inputs that it gets at present, without its regularizers and constraints.
         data: `(features, targets)`: arrays of shapes `(n, inputs)` and `(n,)` or `(n, outputs)`,
-            integer classes for a classification; the model's own inputs and targets for a model.
-            Scaled as they are trained on, with a column of ones for a bias.
+            integer, boolean or one-hot classes for a classification; the model's own inputs and
+            targets for a model. Scaled as they are trained on, with a column of ones for a bias.
         depths: to compare with depth 1.
         iterations: of full-batch gradient descent in the probe; by default 1000, or all of a
             shorter horizon.
@@ -197,7 +202,7 @@ def probe(
 
     Raises:
         ValueError: for a loss or a model of another kind, arguments out of range, or data that do
-            not fit.
+            not fit, hold nothing to learn or overflow.
 
     Example:
 
@@ -293,6 +298,7 @@ class Tuned:
         iterations: int,
         random: np.random.Generator,
     ) -> None:
+        _teach(kind, targets)
         self.features, self.targets = features, targets
         self.loss: dict[str, Any] = {"loss": CROSS_ENTROPY}
         if kind != CROSS_ENTROPY:
@@ -301,9 +307,10 @@ class Tuned:
             features, targets, **{"power": 2} | self.loss, dtype="float32"
         )
         self.curvature = self.problem.curvature_at_zero()
-        if not 0 < self.curvature < np.inf:
+        if not 1 / CURVED < self.curvature < CURVED:
             raise ValueError(
-                "The loss must be curved at the kernel zero, or there is no scale for the rates. "
+                "The loss must be curved at the kernel zero, or there is no scale for the rates, "
+                f"by {1 / CURVED:.0e} to {CURVED:.0e}, so that float32 holds them. "
                 f"Received: data with curvature {self.curvature}"
             )
         direction = random.normal(size=self.problem.kernel_shape)
@@ -343,6 +350,12 @@ class Tuned:
         everything = np.concatenate([c.reshape(len(self.grid), -1) for c in (curves, fine)], axis=1)
         self.curves[depth] = np.minimum.accumulate(everything, axis=0)
         self.rates[depth] = float(self._rates(near)[self._fastest(fine)[1]])
+        if depth == 1 and not self.curves[1][-1].min() < self.curves[1][0].min():
+            raise ValueError(
+                "Depth 1 must lower the loss at some rate: scale features and targets as one "
+                f"would to train on them. Received: data with curvature {self.curvature:.3g}, "
+                f"and rates up from {self._rates(octaves)[0]:.3g}, all of which diverge"
+            )
         self.best_kernels[depth] = self.kernels[start]
         self.norms[depth] = float(np.linalg.norm(self.kernels[start]))
 
@@ -389,9 +402,10 @@ class Tuned:
             slope = gradient(kernel)
             if iteration in self.grid:
                 down, way = (ops.convert_to_numpy(t) for t in (-slope, kernel - first))
+                (down, scale), (way, _) = _scaled(down), _scaled(way)
                 norms = np.linalg.norm(down), np.linalg.norm(way)
                 cosine = np.sum(down * way) / max(np.prod(norms), np.finfo("float32").tiny)
-                seen.append((float(losses(kernel)[0]) - lowest, norms[0], cosine))
+                seen.append((float(losses(kernel)[0]) - lowest, scale * norms[0], cosine))
             kernel = kernel - self.rates[1] * slope
         # Until it is solved: then there is nothing but rounding.
         seen = [line for line in seen if line[0] > SOLVED * seen[0][0]] or seen[:1]
@@ -410,7 +424,24 @@ class Tuned:
 
 def _solved(lowest: float, start: float) -> float:
     """The loss at which a problem counts as solved, given the lowest one and that of the start."""
-    return lowest + SOLVED * (start - lowest)
+    # Where all diverge, no loss is low enough: none is below NaN.
+    return lowest + SOLVED * (start - lowest) if np.isfinite(lowest) else float("nan")
+
+
+def _scaled(array: Array) -> tuple[Array, np.float32]:
+    """An array over a power of two, exactly, so that its squares do not overflow; the power."""
+    scale = np.float32(2.0 ** np.frexp(np.abs(array).max())[1])
+    return array / scale, scale
+
+
+def _teach(kind: Kind, targets: Array) -> None:
+    """Refuse targets that are all zero or, of a classification, of one class."""
+    alone = targets.flat[0]
+    if np.all(targets == alone) and (kind == CROSS_ENTROPY or alone == 0):
+        raise ValueError(
+            "Every replicate must have targets to learn: two classes or more, or numbers other "
+            f"than zero. Received: {alone:g} alone"
+        )
 
 
 def _advice(found: list[Tuned], depths: list[int], horizon: int) -> Advice:
@@ -478,13 +509,34 @@ def _linear_problem(
         kind, features = _head(loss, features)
     else:
         kind = _kind(loss)
-    targets = real_array("targets", targets)
+    targets = real_targets(targets)
     if kind == CROSS_ENTROPY and targets.ndim == 2 and targets.shape[1] > 1:
-        targets = np.argmax(targets, axis=1)  # one-hot
+        targets = _classes(targets)
     features = real_array("features", features).astype("float64")
     # Of all the data, so that what is wrong is said of them and not of a part.
-    linear_problem(features, targets, LP if kind != CROSS_ENTROPY else CROSS_ENTROPY, 2, "float32")
+    name = LP if kind != CROSS_ENTROPY else CROSS_ENTROPY
+    problem = linear_problem(features, targets, name, 2, "float32")
+    if isinstance(loss, keras.Model):
+        _fits(loss.layers[-1], problem.kernel_shape[1])
     return kind, features, targets
+
+
+def _classes(targets: Array) -> Array:
+    """Integer classes of one-hot rows."""
+    classes = np.argmax(targets, axis=1)
+    if not np.array_equal(targets, np.eye(targets.shape[1])[classes]):
+        wanted = "of a cross-entropy, integer classes or one-hot rows, without soft labels"
+        raise refusal("targets", wanted, targets)
+    return classes
+
+
+def _fits(head: keras.layers.Layer, outputs: int) -> None:
+    """Refuse targets that are not as wide as a head: they would make another problem."""
+    if head.units != outputs:
+        raise ValueError(
+            f"The targets must have a column or a class for each of the {head.units} units of "
+            f"{head.name!r}. Received: {outputs} columns or classes"
+        )
 
 
 def _kind(loss: Any) -> Kind:
@@ -496,21 +548,52 @@ def _kind(loss: Any) -> Kind:
             return CROSS_ENTROPY
         with contextlib.suppress(ValueError):  # the sentence below says more
             loss = keras.losses.get(loss)
-    if isinstance(loss, LpLoss):
+    _refuse_options(loss)
+    if type(loss) is LpLoss:
         return loss.power
     kinds: tuple[tuple[Kind, tuple[Any, ...]], ...] = (
         (2, REGRESSIONS),
         (CROSS_ENTROPY, CLASSIFICATIONS),
     )
     for kind, known in kinds:
-        classes = tuple(item for item in known if isinstance(item, type))
-        if isinstance(loss, classes) or any(loss is item for item in known):
+        if any(loss is item or type(loss) is item for item in known):
             return kind
     wanted = (
         "a power, an `LpLoss`, a mean squared error, a categorical cross-entropy (sparse or not), "
         "or a compiled model with one of these"
     )
     raise refusal("loss", wanted, loss)
+
+
+def _refuse_options(loss: Any) -> None:
+    """Refuse a known Keras loss with options that make it another one, such as smoothing."""
+    if type(loss) not in REGRESSIONS + CLASSIFICATIONS:
+        return
+    usual = type(loss)().get_config()
+    options = {
+        name: value
+        for name, value in loss.get_config().items()
+        if name not in SAME_LOSS and value != usual.get(name)
+    }
+    if options:
+        raise refusal("loss", f"a {type(loss).__name__} without other options", options)
+
+
+def _is_last(model: keras.Model, head: keras.layers.Layer) -> bool:
+    """Whether a model computes what a dense layer returns, and nothing behind it."""
+    own = [type(model).call, type(head).call]  # what a subclass computes is not known
+    kept = own[0].__module__.startswith("keras.") and own[1] in [one.call for one in HEADS]
+    return kept and model.outputs[0] is head.output
+
+
+def _warn_of_penalties(head: keras.layers.Layer) -> None:
+    """Say it where a head has regularizers or constraints, which the probe does without."""
+    parts = [(head, "activity_regularizer")]
+    parts += [(v, name) for v in head.trainable_variables for name in ("regularizer", "constraint")]
+    if any(getattr(part, name, None) is not None for part, name in parts):
+        warnings.warn(
+            f"The probe leaves out the regularizers and constraints of {head.name!r}.", stacklevel=5
+        )
 
 
 def _head(model: keras.Model, inputs: npt.ArrayLike) -> tuple[Kind, Array]:
@@ -524,8 +607,12 @@ def _head(model: keras.Model, inputs: npt.ArrayLike) -> tuple[Kind, Array]:
             f"Received: {model.name!r}, a {type(model).__name__} with {len(outputs)}"
         )
     head = model.layers[-1]
-    if not hasattr(head, "units") or not hasattr(head, "kernel"):
-        raise ValueError(f"The last layer must be a dense one. Received: {head!r}")
+    if not isinstance(head, HEADS) or not _is_last(model, head):
+        raise ValueError(
+            "The model's output must be that of its last layer, a dense one used nowhere before, "
+            f"without operations behind it. Received: {model.name!r}, whose last layer is {head!r}"
+        )
+    _warn_of_penalties(head)
     kind = _kind(model.loss)
     activation = getattr(head, "activation", keras.activations.linear)
     # Of a cross-entropy of probabilities, the softmax belongs to the loss.

@@ -1,5 +1,6 @@
 """Losses of linear models on data, for many kernels at once, and their gradients."""
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -30,7 +31,7 @@ class LinearProblem(ABC):
 
     def __init__(self, features: npt.ArrayLike, targets: npt.ArrayLike, dtype: Precision) -> None:
         self.features = real_array("features", features).astype("float64")
-        targets = real_array("targets", targets)
+        targets = real_targets(targets)
         self.targets = targets.reshape(len(targets), -1).astype("float64")
         if len(self.features) != len(self.targets):
             raise ValueError(
@@ -77,7 +78,14 @@ class LinearProblem(ABC):
         return gradient, losses
 
     def _tensor(self, array: Array) -> Tensor:
-        return ops.convert_to_tensor(np.ascontiguousarray(array, self.dtype))
+        with np.errstate(over="ignore"):
+            cast = np.ascontiguousarray(array, self.dtype)
+        if not np.isfinite(cast).all():
+            raise ValueError(
+                "`features`, `targets` and their products must be within the range of "
+                f"{self.dtype}. Received: up to {np.abs(array).max():.3g}"
+            )
+        return ops.convert_to_tensor(cast)
 
     @abstractmethod
     def slopes(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -133,7 +141,10 @@ class Regression(LinearProblem):
 
     def curvature_at_zero(self) -> float:
         """Largest second derivative of the loss at the kernel zero."""
-        weights = (self.power - 1) * np.abs(self.targets) ** (self.power - 2)
+        with np.errstate(over="ignore"):
+            weights = (self.power - 1) * np.abs(self.targets) ** (self.power - 2)
+        if not np.isfinite(weights).all():
+            return float("inf")
         norms = [np.linalg.norm(np.sqrt(w)[:, None] * self.features, 2) for w in weights.T]
         return float(max(norms) ** 2 / self.terms)
 
@@ -161,9 +172,18 @@ class Classification(LinearProblem):
         return float(np.linalg.norm(self.features, 2) ** 2 / (self.terms * self.targets.shape[1]))
 
 
+def real_targets(targets: npt.ArrayLike) -> Array:
+    """Targets as an array of finite numbers, where False is 0 and True is 1, as for Keras."""
+    with contextlib.suppress(TypeError, ValueError, RuntimeError):  # `real_array` refuses these
+        array = np.asarray(targets)
+        if array.dtype == bool:
+            return real_array("targets", array.astype("int64"))
+    return real_array("targets", targets)
+
+
 def _one_hot(targets: npt.ArrayLike) -> Array:
     """Rows of the identity for integer classes."""
-    classes = real_array("targets", targets)
+    classes = real_targets(targets)
     flat = classes.reshape(-1)
     if flat.size != len(classes) or not np.all((flat >= 0) & (flat == np.rint(flat))):
         raise refusal("targets", "of a cross-entropy, classes 0, 1, … of shape `(n,)`", targets)

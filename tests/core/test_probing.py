@@ -5,8 +5,9 @@ import re
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
-from keras_overparam import LpLoss, probe, probing
+from keras_overparam import FactoredDense, LpLoss, probe, probing
 from keras_overparam.probing import STARTS, Advice, Reasons, SpeedUp, Tuned
 
 RANDOM = np.random.default_rng(0)
@@ -142,6 +143,202 @@ def test_what_cannot_be_probed_is_said(changes, message):
     arguments = {"loss": 4, "data": (FEATURES, FEATURES @ KERNEL)} | changes
     with pytest.raises(ValueError, match=message):
         probe(**arguments)
+
+
+def model_of(output, **kwargs):
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, output(inputs))
+    model.compile(**{"loss": "mse"} | kwargs)
+    return model
+
+
+class Doubled(keras.layers.Dense):
+    def call(self, inputs):
+        return 2 * super().call(inputs)
+
+
+class DoubledModel(keras.Model):
+    def call(self, inputs):
+        return 2 * super().call(inputs)
+
+
+class Subclassed(keras.Model):
+    def __init__(self, head_first):
+        super().__init__()
+        if head_first:
+            self.head = keras.layers.Dense(2)
+        self.body = keras.layers.Dense(5)
+        if not head_first:
+            self.head = keras.layers.Dense(2)
+        self.compile(loss="mse")
+        self(FEATURES)
+
+    def call(self, inputs):
+        return self.head(self.body(inputs))
+
+
+def doubled_model():
+    inputs = keras.Input((6,))
+    model = DoubledModel(inputs, keras.layers.Dense(2)(inputs))
+    model.compile(loss="mse")
+    return model
+
+
+def used_before(inputs):
+    dense = keras.layers.Dense(6)
+    return dense(dense(inputs))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: model_of(lambda x: ops.relu(keras.layers.Dense(2)(x))),
+            "that of its last layer",
+        ),
+        (lambda: model_of(lambda x: 1000.0 * keras.layers.Dense(2)(x)), "that of its last layer"),
+        (lambda: model_of(Doubled(2)), "that of its last layer"),
+        (lambda: model_of(used_before), "that of its last layer"),
+        (doubled_model, "that of its last layer"),
+        (lambda: Subclassed(True), "functional or sequential"),
+        (lambda: Subclassed(False), "functional or sequential"),
+        (lambda: model_of(keras.layers.Dense(1)), "each of the 1 units of .* Received: 2"),
+        (lambda: model_of(keras.layers.Dense(4)), "each of the 4 units of .* Received: 2"),
+    ],
+)
+def test_a_model_that_is_not_the_problem_of_its_head_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        probe(make(), (FEATURES, FEATURES[:, :2]), depths=[2], iterations=8, replicates=2)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_regularizer": keras.regularizers.L2(10.0)},
+        {"bias_constraint": "non_neg"},
+        {"activity_regularizer": "l1"},
+    ],
+)
+def test_penalties_of_the_head_are_left_out_aloud(options):
+    model = model_of(keras.layers.Dense(2, name="top", **options))
+    with pytest.warns(UserWarning, match="leaves out the regularizers and constraints of 'top'"):
+        probing._linear_problem(model, (FEATURES, FEATURES[:, :2]))
+    plain = model_of(keras.layers.Dense(2, name="top"))
+    assert probing._linear_problem(plain, (FEATURES, FEATURES[:, :2]))[0] == 2
+
+
+def test_a_factored_head_is_probed_and_its_classes_are_as_many_as_its_units():
+    model = model_of(FactoredDense(3), loss=keras.losses.SparseCategoricalCrossentropy(True))
+    classes = np.arange(120) % 3
+    assert probing._linear_problem(model, (FEATURES, classes))[0] == "cross_entropy"
+    for other in (classes % 2, classes + 1, np.eye(4)[classes + 1]):
+        with pytest.raises(ValueError, match="each of the 3 units of"):
+            probing._linear_problem(model, (FEATURES, other))
+
+
+CATEGORICAL = keras.losses.CategoricalCrossentropy
+SPARSE = keras.losses.SparseCategoricalCrossentropy
+
+
+class Halved(keras.losses.MeanSquaredError):
+    def call(self, y_true, y_pred):
+        return super().call(y_true, y_pred) / 2
+
+
+class Clipped(LpLoss):
+    def call(self, y_true, y_pred):
+        return ops.minimum(super().call(y_true, y_pred), 1)
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (CATEGORICAL(label_smoothing=0.5), "without other options.*'label_smoothing': 0.5"),
+        (CATEGORICAL(axis=0), "without other options.*'axis': 0"),
+        (SPARSE(ignore_class=2), "without other options.*'ignore_class': 2"),
+        (Halved(), "`loss` must be a power"),
+        (Clipped(4), "`loss` must be a power"),
+    ],
+)
+def test_a_loss_that_is_another_by_its_options_or_its_class_is_refused(loss, message):
+    for given in (loss, model_of(keras.layers.Dense(3), loss=loss)):
+        with pytest.raises(ValueError, match=message):
+            probing._linear_problem(given, (FEATURES, np.arange(120) % 3))
+
+
+@pytest.mark.parametrize(
+    ("loss", "kind"),
+    [
+        (CATEGORICAL(from_logits=True, reduction="sum", name="mine"), "cross_entropy"),
+        (SPARSE(from_logits=True, reduction=None), "cross_entropy"),
+        (keras.losses.MeanSquaredError(reduction="sum", name="mine"), 2),
+        (LpLoss(4, name="mine", reduction="sum"), 4),
+    ],
+)
+def test_a_loss_is_the_same_by_another_name_and_reduction(loss, kind):
+    assert probing._kind(loss) == kind
+
+
+@pytest.mark.parametrize("change", [0.5, 2.0])
+def test_soft_targets_are_refused(change):
+    """Not taken as the class of the largest."""
+    targets = np.eye(3)[np.arange(120) % 3]
+    targets[7] *= change
+    with pytest.raises(ValueError, match="one-hot rows, without soft labels"):
+        probing._linear_problem("cross_entropy", (FEATURES, targets))
+
+
+@pytest.mark.parametrize("loss", [2, "cross_entropy"])
+@pytest.mark.parametrize("convert", [np.asarray, list, ops.convert_to_tensor])
+def test_booleans_are_the_classes_or_numbers_zero_and_one(loss, convert):
+    labels = FEATURES[:, 0] > 0
+    targets = probing._linear_problem(loss, (FEATURES, convert(labels)))[2]
+    np.testing.assert_array_equal(targets, labels.astype(int))
+
+
+QUICK = {"depths": [2], "iterations": 8, "replicates": 2, "starts": [1.0], "verbose": 0}
+LINEAR = FEATURES @ KERNEL
+
+
+@pytest.mark.parametrize(
+    ("loss", "features", "targets", "message"),
+    [
+        ("cross_entropy", FEATURES, np.zeros(120), "targets to learn.*Received: 0 alone"),
+        ("cross_entropy", FEATURES, np.ones(120), "targets to learn.*Received: 1 alone"),
+        (2, FEATURES, np.zeros(120), "targets to learn.*Received: 0 alone"),
+        (4, FEATURES, 1e-12 * LINEAR, "lower the loss"),
+        (4, 1e8 * FEATURES, LINEAR, "lower the loss"),
+        (4, FEATURES, 1e12 * LINEAR, "lower the loss"),
+        (2, 1e20 * FEATURES, LINEAR, "must be curved"),
+        (2, 1e-20 * FEATURES, LINEAR, "must be curved"),
+        (100, FEATURES, 1e4 * LINEAR, "must be curved"),
+        (2, FEATURES, 1e40 * LINEAR, "within the range of float32"),
+    ],
+)
+def test_data_that_teach_nothing_or_overflow_are_refused_in_a_sentence(
+    loss, features, targets, message
+):
+    """And without a warning of NumPy, which would be an error here."""
+    with pytest.raises(ValueError, match=message):
+        probe(loss, (features, targets), **QUICK)
+
+
+def test_where_all_rates_diverge_at_a_depth_the_other_is_faster():
+    """No warning of NumPy, which would be an error here."""
+    found = probe(2, (FEATURES, 1e8 * LINEAR), **QUICK | {"iterations": 30})
+    assert found.depth == 1
+    assert found.measured[2].value < 1
+    assert not found.inside
+
+
+def test_reasons_are_the_same_for_targets_whose_gradients_squared_overflow():
+    reasons = []
+    for scale in (1.0, 2.0**27):
+        one = Tuned(4, FEATURES, scale * LINEAR, [1.0], 30, np.random.default_rng(0))
+        one.kernels *= scale
+        one.tune(1)
+        reasons.append(one.reasons())
+    np.testing.assert_allclose(*reasons, rtol=1e-4)
 
 
 def test_a_speed_up_in_words():
