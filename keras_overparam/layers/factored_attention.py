@@ -77,6 +77,7 @@ class FactoredMultiHeadAttention(DropIn, keras.layers.MultiHeadAttention):
                 factored[id(stock)] = FactoredEinsumDense.from_config(
                     configuration(stock) | self._factoring | same
                 )
+                factored[id(stock)]._start_matters = self._start_matters and self.trainable
                 factored[id(stock)].build(stock.get_build_config()["input_shape"])
         replace_held(self, factored)
 

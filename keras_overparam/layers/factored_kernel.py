@@ -141,6 +141,8 @@ class DropIn(keras.layers.Layer):
     lora_enabled = False
     quantization_config = _Unsupported(INSTEAD_OF_QUANTIZATION)
 
+    _start_matters = True  # not that of a layer which is built to be given weights, as on loading
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         own = list(inspect.signature(cls.__init__).parameters.values())[1:]
@@ -168,6 +170,11 @@ class DropIn(keras.layers.Layer):
             return checked_factoring(depth, width, factorization)
         except ValueError as error:
             raise ValueError(f"{label(self)}: {error}") from None
+
+    def build_from_config(self, config: Config) -> None:
+        """Build a layer that is given its weights afterwards, whose start is not warned of."""
+        self._start_matters = False
+        super().build_from_config(config)
 
     def _refuse_quantized_policy(self) -> None:
         if self.quantization_mode is not None:
@@ -238,7 +245,7 @@ class FactoredKernel(DropIn):
 
         each = getattr(self, "kernel_initializer", initializer)
         initializers = factor_initializers(
-            self.factorization, each, sizes, sample, self.as_matrix, label(self)
+            self.factorization, each, sizes, sample, self.as_matrix, self._starts_at, label(self)
         )
         # No autocast: the product is multiplied in full precision and rounded once.
         self._factors = [
@@ -262,6 +269,26 @@ class FactoredKernel(DropIn):
                 f"where its kernel has rows or columns. Received: {of} of shape {tuple(shape)}"
             )
         return tuple(size for size in shape if size)
+
+    def _starts_at(self, matrix: Array) -> None:
+        if self._start_matters:
+            self.warn_if_stalled(matrix, stacklevel=2)
+
+    def warn_if_stalled(self, kernel: Array, stacklevel: int) -> None:
+        """Say so if a kernel's factors would all be zero, and with them all their gradients.
+
+        Args:
+            kernel: the kernel that is split into factors, in any shape.
+            stacklevel: that of the warning, from here.
+        """
+        moves = self.depth == 1 or self.factorization == "identity" or np.any(kernel)
+        if self.trainable and not moves:
+            warnings.warn(
+                f"The kernel of {label(self)} is zero and will not train: at depth {self.depth} "
+                f"and factorization={self.factorization!r} its factors are zero, and so are their "
+                'gradients. Use factorization="identity", which computes the same and trains.',
+                stacklevel=stacklevel + 1,
+            )
 
     def _row_axes(self) -> tuple[int, ...]:
         """Axes of the kernel that are the rows of its matrix: all but the last."""
@@ -365,7 +392,8 @@ class FactoredKernel(DropIn):
 
         Args:
             kernel: array of the shape of the stock layer's kernel. If its rank exceeds a width, the
-                nearest kernel of that rank is taken, with a warning.
+                nearest kernel of that rank is taken, with a warning. Another one says that zero
+                is split into factors that do not train.
 
         Raises:
             ValueError: if the layer is not built, for another shape, or numbers that are not real
@@ -396,9 +424,11 @@ class FactoredKernel(DropIn):
                 stacklevel=2,
             )
         self.take_kernel(kernel)
+        if any(factor.trainable for factor in self._factors):
+            self.warn_if_stalled(kernel, stacklevel=2)
 
     def take_kernel(self, kernel: Float64Array) -> None:
-        """`set_kernel`, of a kernel of the right shape and without a warning."""
+        """`set_kernel`, of a kernel of the right shape and without warnings."""
         wide = all(factor.dtype == "float64" for factor in self._factors)
         matrix = self.as_matrix(kernel, np).astype("float64" if wide else "float32")
         split = identity_factors if self.factorization == "identity" else balanced_factors
