@@ -15,7 +15,6 @@ from keras_overparam.conversion.kernels import (
     CANCELLING_ABOVE,
     FACTORED,
     cancellation,
-    carry_trainable,
     collapsed_layer,
     factored_layer,
     projections,
@@ -25,7 +24,7 @@ from keras_overparam.conversion.state import values_of
 from keras_overparam.factorization import chain_sizes
 from keras_overparam.holding import all_layers
 from keras_overparam.layers import FactoredKernel, FactoredMultiHeadAttention
-from keras_overparam.layers.factored_kernel import checked_factoring
+from keras_overparam.layers.factored_kernel import carry_trainable, checked_factoring
 from keras_overparam.typing import Layer, Pair, Tensor, Width
 
 Choice: TypeAlias = type[Layer] | Layer | str | Callable[[Layer], bool]
@@ -248,8 +247,9 @@ def _copied(model: Layer, copier: Copier, report: Report | None) -> Layer:
             f"The model {model.name!r} has no weights yet. Call it on data, or build it, first."
         )
     new = copier.copy_all(model)
-    for old, converted in copier.replaced:
-        carry_trainable(old, converted)
+    for replaced in copier.replaced:
+        for old, converted in with_kernels(*replaced):
+            carry_trainable(old, converted)
     return new
 
 

@@ -103,7 +103,8 @@ class FactoredMultiHeadAttention(DropIn, keras.layers.MultiHeadAttention):
         layer.build_from_config(self.get_build_config())
         plain = [inner for inner in layer._layers if type(inner) is keras.layers.EinsumDense]
         for inner, projection in zip(plain, self.projections, strict=True):
-            inner.set_weights(projection.collapse().get_weights())
+            inner.trainable = projection.trainable
+            projection.collapse_into(inner)
         return layer
 
     def get_config(self) -> Config:

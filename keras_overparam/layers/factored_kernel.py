@@ -63,6 +63,27 @@ def label(layer: keras.layers.Layer) -> str:
     return f"{type(layer).__name__} {layer.name!r}"
 
 
+def carry_trainable(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
+    """Freeze a layer's kernel or factors, and its bias, where those of its counterpart are.
+
+    Args:
+        old: a built layer with a kernel, stock or factored.
+        new: a built layer that computes the same, stock or factored.
+    """
+    trainable = any(variable.trainable for variable in _kernel_variables(old))
+    for variable in _kernel_variables(new):
+        variable.trainable = trainable
+    if getattr(old, "bias", None) is not None:  # a `FactoredLinear` has none
+        new.bias.trainable = old.bias.trainable
+
+
+def _kernel_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
+    """What of a layer's kernel is trained: factors, LoRA's weights, or the kernel itself."""
+    if isinstance(layer, FactoredKernel):
+        return layer.factors
+    return [layer.lora_kernel_a if getattr(layer, "lora_enabled", False) else layer.kernel]
+
+
 def checked_factoring(
     depth: int, width: Width, factorization: Factorization
 ) -> tuple[int, int | list[int] | None]:
@@ -457,7 +478,8 @@ class FactoredKernel(DropIn):
         """The stock layer that computes the same function.
 
         The product is multiplied in float64. `kernel_regularizer` goes along, `factor_regularizer`
-        has no counterpart and does not.
+        has no counterpart and does not. The kernel is frozen where all factors are, the bias where
+        it is.
 
         Returns:
             A built layer of the class `stock` and of the same name, with weights of its own.
@@ -469,6 +491,15 @@ class FactoredKernel(DropIn):
             raise ValueError(f"Build {self.name!r} (call it once) before collapsing it.")
         layer = self.stock.from_config(self._stock_config())
         layer.build(self._stock_build_shape())
+        self.collapse_into(layer)
+        return layer
+
+    def collapse_into(self, layer: keras.layers.Layer) -> None:
+        """Give a built stock layer the kernel, all other weights, and what of them is frozen.
+
+        Args:
+            layer: layer of the class `stock` and of this one's arguments.
+        """
         layer.kernel.assign(self.exact_kernel())
         if layer.bias is not None:
             layer.bias.assign(np.array(ops.convert_to_numpy(self.bias)))
@@ -476,7 +507,9 @@ class FactoredKernel(DropIn):
             if inner.built:
                 counterpart.build_from_config(inner.get_build_config())
                 counterpart.set_weights(inner.get_weights())
-        return layer
+            for ours, theirs in zip(inner.weights, counterpart.weights, strict=True):
+                theirs.trainable = ours.trainable
+        carry_trainable(self, layer)
 
     def _stock_build_shape(self) -> Shape:
         return self.get_build_config()["input_shape"]

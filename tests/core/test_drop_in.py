@@ -407,6 +407,40 @@ def test_a_kernel_cannot_be_replaced_unnoticed(name):
         built(name).kernel = np.zeros(3)
 
 
+# What is frozen -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", WITH_KERNEL)
+def test_collapse_keeps_the_kernel_or_the_bias_frozen(name):
+    layer = built(name, **({"bias_axes": "c"} if name == "EinsumDense" else {}))
+    for factor in layer.factors:
+        factor.trainable = False
+    assert [v.path.split("/")[-1] for v in layer.collapse().trainable_variables] == ["bias"]
+    layer.factors[0].trainable, layer.bias.trainable = True, False
+    assert [v.path.split("/")[-1] for v in layer.collapse().trainable_variables] == ["kernel"]
+
+
+def test_collapse_keeps_projections_frozen():
+    layer = built("MultiHeadAttention")
+    query, key, value, _ = layer.projections
+    query.trainable = False
+    key.bias.trainable = False
+    for factor in value.factors:
+        factor.trainable = False
+    flat = layer.collapse()
+    assert [inner.trainable for inner in flat._layers[:4]] == [False, True, True, True]
+    frozen = [v.path.split("/")[-2:] for v in flat.non_trainable_variables if "seed" not in v.path]
+    expected = ["query/kernel", "query/bias", "key/bias", "value/kernel"]
+    assert ["/".join(path) for path in frozen] == expected
+
+
+def test_collapse_keeps_the_weights_of_an_activation_frozen():
+    layer = built("Dense", activation=layers.PReLU())
+    layer(inputs_of("Dense"))
+    layer.activation.alpha.trainable = False
+    assert not layer.collapse().activation.alpha.trainable
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_regularizers_without_a_name(name):
     """A `lambda` cannot be made from text, and need not be, there and back."""
