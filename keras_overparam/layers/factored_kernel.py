@@ -336,7 +336,12 @@ class FactoredKernel(DropIn):
 
     @property
     def kernel(self) -> Tensor:
-        """The product `A1 @ … @ AN` in the shape of the stock layer's kernel, at least float32."""
+        """The product `A1 @ … @ AN` in the shape of the stock layer's kernel, at least float32.
+
+        It is a tensor, multiplied anew each time. `kernel.trainable = False` does not freeze it:
+        set `trainable` of each of `factors`. A functional model that is given it keeps the numbers
+        of that moment: give it to a layer's `call`, which asks for it each time.
+        """
         return self._as_kernel(self._product(self._built_factors("kernel")))
 
     @kernel.setter
