@@ -407,6 +407,25 @@ def test_a_kernel_cannot_be_replaced_unnoticed(name):
         built(name).kernel = np.zeros(3)
 
 
+def test_a_kernel_that_a_call_asks_for_is_tied_to_the_factors():
+    class Tied(layers.Layer):
+        def __init__(self, source):
+            super().__init__()
+            self.source = source
+
+        def call(self, x):
+            return ops.matmul(x, self.source.kernel)
+
+    source, inputs = FactoredDense(6), keras.Input((6,))
+    model = keras.Model(inputs, Tied(source)(source(inputs)))
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    x, before = inputs_of("Dense"), numpy(source.factors[0])
+    model.fit(x, x, verbose=0)
+    assert np.abs(numpy(source.factors[0]) - before).max() > 1e-3
+    expected = (x @ source.exact_kernel() + numpy(source.bias)) @ source.exact_kernel()
+    np.testing.assert_allclose(numpy(model(x)), expected, atol=1e-5)
+
+
 # What is frozen -----------------------------------------------------------------------------------
 
 
