@@ -15,7 +15,6 @@ from keras_overparam.conversion.kernels import (
     CANCELLING_ABOVE,
     FACTORED,
     cancellation,
-    carry_trainable,
     collapsed_layer,
     factored_layer,
     projections,
@@ -25,7 +24,7 @@ from keras_overparam.conversion.state import values_of
 from keras_overparam.factorization import chain_sizes
 from keras_overparam.holding import all_layers
 from keras_overparam.layers import FactoredKernel, FactoredMultiHeadAttention
-from keras_overparam.layers.factored_kernel import checked_factoring
+from keras_overparam.layers.factored_kernel import carry_trainable, checked_factoring
 from keras_overparam.typing import Layer, Pair, Tensor, Width
 
 Choice: TypeAlias = type[Layer] | Layer | str | Callable[[Layer], bool]
@@ -68,7 +67,8 @@ def overparameterize(
             regular expression that is looked for in the layer's name; a function from a layer to a
             boolean; or a list of such, any of which may choose. Only layers of these classes (not
             of classes derived from them) are chosen.
-        factorization: "balanced" or "identity", see `FactoredLinear`.
+        factorization: "balanced" or "identity", see `FactoredLinear`. A kernel of zeros trains only
+            with "identity", of which a warning speaks.
         report: a function that takes a text, such as `print`: it is given a table of the layers and
             the largest difference of the outputs.
         inputs: what the models are called with to compare them: an array or tensor, or a list or
@@ -131,6 +131,7 @@ def overparameterize(
         found = compare(model, new, inputs)._replace(same=True)
     else:
         found = compare(model, new, inputs)
+        _warn_of_stalled(copier.replaced)
     _finish(model, new, copier, found, report, compile)
     return new
 
@@ -246,8 +247,9 @@ def _copied(model: Layer, copier: Copier, report: Report | None) -> Layer:
             f"The model {model.name!r} has no weights yet. Call it on data, or build it, first."
         )
     new = copier.copy_all(model)
-    for old, converted in copier.replaced:
-        carry_trainable(old, converted)
+    for replaced in copier.replaced:
+        for old, converted in with_kernels(*replaced):
+            carry_trainable(old, converted)
     return new
 
 
@@ -266,6 +268,14 @@ def _warn_of_truncation(replaced: Sequence[Pair]) -> bool:
                 stacklevel=3,
             )
     return any(error for _, error in lost)
+
+
+def _warn_of_stalled(replaced: Sequence[Pair]) -> None:
+    """Say which layers do not train because their kernel is zero, and so are their factors."""
+    for layers in replaced:
+        for old, new in with_kernels(*layers):
+            if layers[1].trainable and any(factor.trainable for factor in new.factors):
+                new.warn_if_stalled(values_of(old.kernel), stacklevel=3)
 
 
 def _warn_of_cancellation(replaced: Sequence[Pair]) -> float:

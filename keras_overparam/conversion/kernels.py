@@ -109,23 +109,6 @@ def _take_kernel(factored: FactoredKernel, layer: Layer) -> None:
         factored.bias.assign(values_of(layer.bias))
 
 
-def carry_trainable(old: Layer, new: Layer) -> None:
-    """Freeze a converted layer's variables where those that they stand for are frozen."""
-    for layer, counterpart in with_kernels(old, new):
-        trainable = any(variable.trainable for variable in _kernel_variables(layer))
-        for variable in _kernel_variables(counterpart):
-            variable.trainable = trainable
-        if getattr(layer, "bias", None) is not None:  # a `FactoredLinear` has none
-            counterpart.bias.trainable = layer.bias.trainable
-
-
-def _kernel_variables(layer: Layer) -> list[keras.Variable]:
-    """What of a layer's kernel is trained: factors, LoRA's weights, or the kernel itself."""
-    if isinstance(layer, FactoredKernel):
-        return layer.factors
-    return [layer.lora_kernel_a if getattr(layer, "lora_enabled", False) else layer.kernel]
-
-
 def collapsed_layer(layer: FactoredKernel | FactoredMultiHeadAttention) -> Layer:
     """The stock layer that computes what a factored layer does."""
     with name_scopes(layer):

@@ -77,6 +77,7 @@ class FactoredMultiHeadAttention(DropIn, keras.layers.MultiHeadAttention):
                 factored[id(stock)] = FactoredEinsumDense.from_config(
                     configuration(stock) | self._factoring | same
                 )
+                factored[id(stock)]._start_matters = self._start_matters and self.trainable
                 factored[id(stock)].build(stock.get_build_config()["input_shape"])
         replace_held(self, factored)
 
@@ -102,7 +103,8 @@ class FactoredMultiHeadAttention(DropIn, keras.layers.MultiHeadAttention):
         layer.build_from_config(self.get_build_config())
         plain = [inner for inner in layer._layers if type(inner) is keras.layers.EinsumDense]
         for inner, projection in zip(plain, self.projections, strict=True):
-            inner.set_weights(projection.collapse().get_weights())
+            inner.trainable = projection.trainable
+            projection.collapse_into(inner)
         return layer
 
     def get_config(self) -> Config:

@@ -63,6 +63,27 @@ def label(layer: keras.layers.Layer) -> str:
     return f"{type(layer).__name__} {layer.name!r}"
 
 
+def carry_trainable(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
+    """Freeze a layer's kernel or factors, and its bias, where those of its counterpart are.
+
+    Args:
+        old: a built layer with a kernel, stock or factored.
+        new: a built layer that computes the same, stock or factored.
+    """
+    trainable = any(variable.trainable for variable in _kernel_variables(old))
+    for variable in _kernel_variables(new):
+        variable.trainable = trainable
+    if getattr(old, "bias", None) is not None:  # a `FactoredLinear` has none
+        new.bias.trainable = old.bias.trainable
+
+
+def _kernel_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
+    """What of a layer's kernel is trained: factors, LoRA's weights, or the kernel itself."""
+    if isinstance(layer, FactoredKernel):
+        return layer.factors
+    return [layer.lora_kernel_a if getattr(layer, "lora_enabled", False) else layer.kernel]
+
+
 def checked_factoring(
     depth: int, width: Width, factorization: Factorization
 ) -> tuple[int, int | list[int] | None]:
@@ -141,6 +162,8 @@ class DropIn(keras.layers.Layer):
     lora_enabled = False
     quantization_config = _Unsupported(INSTEAD_OF_QUANTIZATION)
 
+    _start_matters = True  # not that of a layer which is built to be given weights, as on loading
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         own = list(inspect.signature(cls.__init__).parameters.values())[1:]
@@ -168,6 +191,11 @@ class DropIn(keras.layers.Layer):
             return checked_factoring(depth, width, factorization)
         except ValueError as error:
             raise ValueError(f"{label(self)}: {error}") from None
+
+    def build_from_config(self, config: Config) -> None:
+        """Build a layer that is given its weights afterwards, whose start is not warned of."""
+        self._start_matters = False
+        super().build_from_config(config)
 
     def _refuse_quantized_policy(self) -> None:
         if self.quantization_mode is not None:
@@ -238,7 +266,7 @@ class FactoredKernel(DropIn):
 
         each = getattr(self, "kernel_initializer", initializer)
         initializers = factor_initializers(
-            self.factorization, each, sizes, sample, self.as_matrix, label(self)
+            self.factorization, each, sizes, sample, self.as_matrix, self._starts_at, label(self)
         )
         # No autocast: the product is multiplied in full precision and rounded once.
         self._factors = [
@@ -262,6 +290,26 @@ class FactoredKernel(DropIn):
                 f"where its kernel has rows or columns. Received: {of} of shape {tuple(shape)}"
             )
         return tuple(size for size in shape if size)
+
+    def _starts_at(self, matrix: Array) -> None:
+        if self._start_matters:
+            self.warn_if_stalled(matrix, stacklevel=2)
+
+    def warn_if_stalled(self, kernel: Array, stacklevel: int) -> None:
+        """Say so if a kernel's factors would all be zero, and with them all their gradients.
+
+        Args:
+            kernel: the kernel that is split into factors, in any shape.
+            stacklevel: that of the warning, from here.
+        """
+        moves = self.depth == 1 or self.factorization == "identity" or np.any(kernel)
+        if self.trainable and not moves:
+            warnings.warn(
+                f"The kernel of {label(self)} is zero and will not train: at depth {self.depth} "
+                f"and factorization={self.factorization!r} its factors are zero, and so are their "
+                'gradients. Use factorization="identity", which computes the same and trains.',
+                stacklevel=stacklevel + 1,
+            )
 
     def _row_axes(self) -> tuple[int, ...]:
         """Axes of the kernel that are the rows of its matrix: all but the last."""
@@ -288,7 +336,12 @@ class FactoredKernel(DropIn):
 
     @property
     def kernel(self) -> Tensor:
-        """The product `A1 @ … @ AN` in the shape of the stock layer's kernel, at least float32."""
+        """The product `A1 @ … @ AN` in the shape of the stock layer's kernel, at least float32.
+
+        It is a tensor, multiplied anew each time. `kernel.trainable = False` does not freeze it:
+        set `trainable` of each of `factors`. A functional model that is given it keeps the numbers
+        of that moment: give it to a layer's `call`, which asks for it each time.
+        """
         return self._as_kernel(self._product(self._built_factors("kernel")))
 
     @kernel.setter
@@ -365,7 +418,8 @@ class FactoredKernel(DropIn):
 
         Args:
             kernel: array of the shape of the stock layer's kernel. If its rank exceeds a width, the
-                nearest kernel of that rank is taken, with a warning.
+                nearest kernel of that rank is taken, with a warning. Another one says that zero
+                is split into factors that do not train.
 
         Raises:
             ValueError: if the layer is not built, for another shape, or numbers that are not real
@@ -396,9 +450,11 @@ class FactoredKernel(DropIn):
                 stacklevel=2,
             )
         self.take_kernel(kernel)
+        if any(factor.trainable for factor in self._factors):
+            self.warn_if_stalled(kernel, stacklevel=2)
 
     def take_kernel(self, kernel: Float64Array) -> None:
-        """`set_kernel`, of a kernel of the right shape and without a warning."""
+        """`set_kernel`, of a kernel of the right shape and without warnings."""
         wide = all(factor.dtype == "float64" for factor in self._factors)
         matrix = self.as_matrix(kernel, np).astype("float64" if wide else "float32")
         split = identity_factors if self.factorization == "identity" else balanced_factors
@@ -427,7 +483,8 @@ class FactoredKernel(DropIn):
         """The stock layer that computes the same function.
 
         The product is multiplied in float64. `kernel_regularizer` goes along, `factor_regularizer`
-        has no counterpart and does not.
+        has no counterpart and does not. The kernel is frozen where all factors are, the bias where
+        it is.
 
         Returns:
             A built layer of the class `stock` and of the same name, with weights of its own.
@@ -439,6 +496,15 @@ class FactoredKernel(DropIn):
             raise ValueError(f"Build {self.name!r} (call it once) before collapsing it.")
         layer = self.stock.from_config(self._stock_config())
         layer.build(self._stock_build_shape())
+        self.collapse_into(layer)
+        return layer
+
+    def collapse_into(self, layer: keras.layers.Layer) -> None:
+        """Give a built stock layer the kernel, all other weights, and what of them is frozen.
+
+        Args:
+            layer: layer of the class `stock` and of this one's arguments.
+        """
         layer.kernel.assign(self.exact_kernel())
         if layer.bias is not None:
             layer.bias.assign(np.array(ops.convert_to_numpy(self.bias)))
@@ -446,7 +512,9 @@ class FactoredKernel(DropIn):
             if inner.built:
                 counterpart.build_from_config(inner.get_build_config())
                 counterpart.set_weights(inner.get_weights())
-        return layer
+            for ours, theirs in zip(inner.weights, counterpart.weights, strict=True):
+                theirs.trainable = ours.trainable
+        carry_trainable(self, layer)
 
     def _stock_build_shape(self) -> Shape:
         return self.get_build_config()["input_shape"]

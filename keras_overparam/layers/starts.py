@@ -15,6 +15,7 @@ from keras_overparam.typing import Array, Factorization, Sizes, Tensor
 Initializer: TypeAlias = Callable[..., Tensor]  # of a shape and a `dtype`, as Keras calls it
 Sample: TypeAlias = Callable[[str | None], Tensor]  # a kernel of that type
 AsMatrix: TypeAlias = Callable[[Any, ModuleType], Any]  # of a kernel, by NumPy or `keras.ops`
+StartsAt: TypeAlias = Callable[[Array], None]  # what is told the matrix, where its values are known
 
 
 def factor_initializers(
@@ -23,6 +24,7 @@ def factor_initializers(
     sizes: Sizes,
     sample: Sample,
     as_matrix: AsMatrix,
+    starts_at: StartsAt,
     owner: str,
 ) -> list[Initializer]:
     """One Keras initializer for each factor of a chain.
@@ -33,6 +35,7 @@ def factor_initializers(
         sizes: tuple `(s0, …, sN)`.
         sample: function that samples the end-to-end kernel, otherwise.
         as_matrix: function that makes a matrix of shape `(s0, sN)` of that kernel.
+        starts_at: function that is called with that matrix where its values are known.
         owner: class and name of the layer, for messages.
 
     Returns:
@@ -40,9 +43,11 @@ def factor_initializers(
     """
     depth = len(sizes) - 1
     if factorization == "independent":
+        if isinstance(kernel_initializer, keras.initializers.Zeros):
+            starts_at(np.zeros((sizes[0], sizes[-1])))
         return [_sibling(kernel_initializer, index) for index in range(depth)]
     split = {"balanced": balanced_split, "identity": identity_split}[factorization]
-    start = _JointStart(split, sample, as_matrix, sizes, owner)
+    start = _JointStart(split, sample, as_matrix, starts_at, sizes, owner)
     return [_FactorInitializer(start, index) for index in range(depth)]
 
 
@@ -91,12 +96,14 @@ class _JointStart:
         split: Callable[[Any, Sizes, ModuleType], list[Any]],
         sample: Sample,
         as_matrix: AsMatrix,
+        starts_at: StartsAt,
         sizes: Sizes,
         owner: str,
     ) -> None:
         self.split = split
         self.sample = sample
         self.as_matrix = as_matrix
+        self.starts_at = starts_at
         self.sizes = sizes
         self.owner = owner
         self.values: list[Array] | None = None
@@ -126,6 +133,7 @@ class _JointStart:
                 f"The initializer of the kernel of {self.owner} must return finite numbers, "
                 "which can be split into factors. It returned some that are not finite."
             )
+        self.starts_at(matrix)
         return [np.asarray(f, kernel.dtype) for f in self.split(matrix, self.sizes, np)]
 
     def _split_symbol(self, kernel: Tensor) -> list[Tensor]:

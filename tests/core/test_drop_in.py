@@ -407,6 +407,59 @@ def test_a_kernel_cannot_be_replaced_unnoticed(name):
         built(name).kernel = np.zeros(3)
 
 
+def test_a_kernel_that_a_call_asks_for_is_tied_to_the_factors():
+    class Tied(layers.Layer):
+        def __init__(self, source):
+            super().__init__()
+            self.source = source
+
+        def call(self, x):
+            return ops.matmul(x, self.source.kernel)
+
+    source, inputs = FactoredDense(6), keras.Input((6,))
+    model = keras.Model(inputs, Tied(source)(source(inputs)))
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    x, before = inputs_of("Dense"), numpy(source.factors[0])
+    model.fit(x, x, verbose=0)
+    assert np.abs(numpy(source.factors[0]) - before).max() > 1e-3
+    expected = (x @ source.exact_kernel() + numpy(source.bias)) @ source.exact_kernel()
+    np.testing.assert_allclose(numpy(model(x)), expected, atol=1e-5)
+
+
+# What is frozen -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", WITH_KERNEL)
+def test_collapse_keeps_the_kernel_or_the_bias_frozen(name):
+    layer = built(name, **({"bias_axes": "c"} if name == "EinsumDense" else {}))
+    for factor in layer.factors:
+        factor.trainable = False
+    assert [v.path.split("/")[-1] for v in layer.collapse().trainable_variables] == ["bias"]
+    layer.factors[0].trainable, layer.bias.trainable = True, False
+    assert [v.path.split("/")[-1] for v in layer.collapse().trainable_variables] == ["kernel"]
+
+
+def test_collapse_keeps_projections_frozen():
+    layer = built("MultiHeadAttention")
+    query, key, value, _ = layer.projections
+    query.trainable = False
+    key.bias.trainable = False
+    for factor in value.factors:
+        factor.trainable = False
+    flat = layer.collapse()
+    assert [inner.trainable for inner in flat._layers[:4]] == [False, True, True, True]
+    frozen = [v.path.split("/")[-2:] for v in flat.non_trainable_variables if "seed" not in v.path]
+    expected = ["query/kernel", "query/bias", "key/bias", "value/kernel"]
+    assert ["/".join(path) for path in frozen] == expected
+
+
+def test_collapse_keeps_the_weights_of_an_activation_frozen():
+    layer = built("Dense", activation=layers.PReLU())
+    layer(inputs_of("Dense"))
+    layer.activation.alpha.trainable = False
+    assert not layer.collapse().activation.alpha.trainable
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_regularizers_without_a_name(name):
     """A `lambda` cannot be made from text, and need not be, there and back."""

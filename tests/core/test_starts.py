@@ -249,6 +249,100 @@ def test_attention_trains_in_a_model_without_inputs():
     np.testing.assert_allclose(numpy(model(x)), numpy(stock(x, x)), atol=1e-5)
 
 
+# A stalled start ----------------------------------------------------------------------------------
+
+
+STALLED = "is zero and will not train: at depth"
+
+
+def at_zero(name, **arguments):
+    kernel = "depthwise_initializer" if "Depthwise" in name else "kernel_initializer"
+    return getattr(keras_overparam, f"Factored{name}")(
+        **LAYERS[name][0], **{kernel: "zeros"}, name="head", **arguments
+    )
+
+
+def stalled(found):
+    """Those of the warnings found, beside the backend's own."""
+    return [text for text in (str(warning.message) for warning in found) if STALLED in text]
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("factorization", ["balanced", "independent"])
+def test_factors_that_all_start_at_zero_are_warned_of(name, factorization):
+    layer = at_zero(name, factorization=factorization)
+    with pytest.warns(UserWarning, match=f"Factored{name} 'head' {STALLED} 2.*identity"):
+        layer(inputs_of(name))
+    assert all(not numpy(factor).any() for factor in layer.factors)
+
+
+def test_projections_that_start_at_zero_are_named():
+    layer = keras_overparam.FactoredMultiHeadAttention(2, 3, kernel_initializer="zeros")
+    with pytest.warns(UserWarning, match=STALLED) as found:
+        layer.build((2, 4, 6), (2, 4, 6))
+    named = [text.split("'")[1] for text in stalled(found)]
+    assert named == ["query", "key", "value", "attention_output"]
+
+
+def test_a_start_at_zero_is_warned_of_once_where_the_model_is_first_built_by_fit():
+    model = subclassed(lambda: at_zero("Linear"))
+    model.compile("sgd", "mse")
+    x = inputs_of("Linear")
+    with pytest.warns(UserWarning, match=STALLED) as found:
+        model.fit(x, x[:, :5], verbose=0)
+    assert len(stalled(found)) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"depth": 1}, {"factorization": "identity"}, {"depth": 4, "factorization": "identity"}],
+    ids=str,
+)
+def test_zero_is_not_warned_of_where_it_trains(arguments):
+    layer = at_zero("Linear", **arguments)
+    model = keras.Sequential([keras.Input((8,)), layer])
+    model.compile(keras.optimizers.SGD(0.3), "mse")
+    x = inputs_of("Linear")
+    model.fit(x, x[:, :5], verbose=0)
+    assert numpy(layer.kernel).any()
+
+
+def test_zero_is_not_warned_of_where_nothing_trains():
+    layer = at_zero("Dense", trainable=False)
+    layer.build((None, 8))
+    layer.set_kernel(np.zeros((8, 5)))
+    x = np.ones((1, 2, 6))
+    kind = keras_overparam.FactoredMultiHeadAttention
+    kind(2, 3, kernel_initializer="zeros", trainable=False)(x, x)
+
+
+def test_a_kernel_that_is_set_to_zero_is_warned_of():
+    layer = FactoredDense(5, depth=3, name="head")
+    layer.build((None, 8))
+    with pytest.warns(UserWarning, match=f"'head' {STALLED} 3"):
+        layer.set_kernel(np.zeros((8, 5)))
+
+
+@pytest.mark.parametrize("name", [name for name in LAYERS if name != "Linear"])
+def test_a_converted_kernel_of_zeros_is_warned_of(name):
+    arguments, shape = LAYERS[name]
+    model = keras.Sequential([keras.Input(shape), getattr(layers, name)(**arguments, name="head")])
+    model.layers[0].kernel.assign(np.zeros(model.layers[0].kernel.shape))
+    with pytest.warns(UserWarning, match=f"Factored{name} 'head' {STALLED} 2"):
+        keras_overparam.overparameterize(model)
+    keras_overparam.overparameterize(model, factorization="identity")
+    model.layers[0].kernel.trainable = False
+    keras_overparam.overparameterize(model)
+
+
+def test_what_was_trained_from_zero_is_converted_saved_and_loaded_without_a_warning(tmp_path):
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(5, kernel_initializer="zeros")])
+    model.layers[0].set_weights([np.ones((8, 5)), np.zeros(5)])
+    keras_overparam.overparameterize(model).save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded.layers[0].exact_kernel(), 1, atol=1e-6)
+
+
 # Each backend's own -------------------------------------------------------------------------------
 
 
