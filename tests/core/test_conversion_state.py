@@ -311,6 +311,47 @@ def test_what_its_class_makes_factored_cannot_be_saved_collapsed_and_says_so(tmp
         flat.save(tmp_path / "model.keras")
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class Tempered(keras.Model):
+    """Has a variable and layers without names, which Keras numbers."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.blocks = [layers.Dense(4), layers.Dense(4)]
+        self.temperature = self.add_weight(shape=(), initializer="ones")
+        self.shift = keras.Variable(np.zeros(4, "float32"))
+
+    def call(self, x):
+        return self.blocks[1](self.blocks[0](x)) * self.temperature + self.shift
+
+
+def test_what_is_collapsed_is_saved_whatever_keras_numbers(tmp_path):
+    model = Tempered()
+    model(X)
+    model.temperature.assign(3.0)
+    _, flat = there_and_back(model, X)
+    flat.save(tmp_path / "model.keras")
+    assert_same(keras.saving.load_model(tmp_path / "model.keras")(X), model(X))
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Twice(Holder):
+    """Is given a layer, and makes another one of the same name."""
+
+    def __init__(self, inner, **kwargs):
+        super().__init__(inner, **kwargs)
+        self.dense = layers.Dense(4, name="same")
+
+
+def test_a_configuration_that_tells_of_one_of_two_layers_of_a_name_is_not_saved(tmp_path):
+    model = keras.Sequential([keras.Input((4,)), Twice(layers.Dense(4, name="same"), name="twice")])
+    deep, flat = there_and_back(model, X)
+    with pytest.raises(ValueError, match="'twice' makes 'same'.* itself"):
+        deep.save(tmp_path / "model.keras")
+    flat.save(tmp_path / "model.keras")
+    assert_same(keras.saving.load_model(tmp_path / "model.keras")(X), model(X))
+
+
 class Peeking(keras.Model):
     """Looks into a part of a layer that only the stock one has."""
 
