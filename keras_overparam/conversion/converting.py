@@ -21,7 +21,7 @@ from keras_overparam.conversion.kernels import (
     projections,
     with_kernels,
 )
-from keras_overparam.conversion.state import values_of
+from keras_overparam.conversion.state import left_behind, values_of
 from keras_overparam.factorization import chain_sizes
 from keras_overparam.holding import all_layers
 from keras_overparam.layers import FactoredKernel, FactoredMultiHeadAttention
@@ -54,7 +54,8 @@ def overparameterize(
     subclassed model or layer is rebuilt from its configuration, and the layers that it holds in its
     attributes are replaced. All that layers keep is carried over as saving and loading would do it:
     variables, what is made of them on loading (`Normalization`'s mean), vocabularies and other
-    assets, and the states of random generators. LoRA's weights are merged into the kernel.
+    assets, and the states of random generators. LoRA's weights are merged into the kernel. Plain
+    values in attributes come from the configuration; a warning names those that differ.
 
     Both models are then called, and a difference of their outputs beyond rounding is an error.
 
@@ -291,17 +292,25 @@ def _finish(
     compile: bool,
 ) -> None:
     """Refuse a conversion that computes something else; report of others, and compile them."""
+    lost = "; ".join(left_behind(copier.pairs))
     if not found.same:
         inner = [name for name in different_layers(copier.pairs) if name != model.name]
         where = f", first in the layer {inner[0]!r}" if inner else ""
         what = found.reason or (
             f"its outputs differ by {found.difference:.1e} of the largest, which is no rounding"
         )
+        what += f" ({lost})" if lost else ""
         raise ValueError(
             f"The conversion of {model.name!r}, a {type(model).__name__}, would compute something "
-            f"else{where}: {what}. What a layer of your own keeps or calls must be in its "
-            "attributes, its configuration, its variables or its assets, as for saving; or convert "
-            "a model without it."
+            f"else{where}: {what}. Of what a layer of your own keeps or calls, layers and "
+            "variables must be in its attributes, plain values in its configuration and all else "
+            "in its assets, as for saving; or convert a model without it."
+        )
+    if lost:
+        warnings.warn(
+            "Plain values in attributes are carried over only if get_config holds them, and in the "
+            f"conversion {lost}. Let get_config hold them, or set them anew.",
+            stacklevel=3,
         )
     if found.difference is None:
         said = (
