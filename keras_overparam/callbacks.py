@@ -4,6 +4,7 @@ import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import count
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict
@@ -24,7 +25,8 @@ from keras_overparam.diagnostics import (
 )
 from keras_overparam.event_log import EventLog
 from keras_overparam.factorization import chain_product
-from keras_overparam.holding import all_layers
+from keras_overparam.holding import all_layers, is_built
+from keras_overparam.kernels import not_built
 from keras_overparam.layers.factored_kernel import FactoredKernel
 from keras_overparam.optimizers import EndToEnd, matrix_shape
 from keras_overparam.typing import Array, Float64Array
@@ -130,6 +132,9 @@ class FactorMonitor(keras.callbacks.Callback):
     Callbacks act in the order of their list: one that changes the model when training ends, like
     `EarlyStopping(restore_best_weights=True)`, should come before this one, whose last measurement
     is then of what it leaves.
+
+    Layers of the same path, as layers of a list that were given one name, have a number after it,
+    from the second on: `hidden`, `hidden_1`.
 
     Measuring is done in float64 on the host; a large kernel (3136×512) takes a quarter of a second
     on two CPU cores. All that is measured is in `history` too. Nothing is measured of a kernel that
@@ -353,14 +358,13 @@ def watched_kernels(model: keras.Model, layers: str | None = None) -> list[Watch
     def name_of(path: str) -> str:
         return path.removeprefix(f"{model.name}/").replace("/", ".")
 
-    if not model.built:
-        raise ValueError(
-            f"The kernels of {model.name!r} are known once it is built: call it on a batch before."
-        )
+    factored = [layer for layer in all_layers(model) if isinstance(layer, FactoredKernel)]
+    built = [layer for layer in factored if layer.built]
+    if not is_built(model) or (factored and not built):
+        raise not_built(model)
     found = [
         Watched(name_of(layer.path), type(layer).__name__, layer.factors, layer.depth, 1)
-        for layer in all_layers(model)
-        if isinstance(layer, FactoredKernel) and layer.built
+        for layer in built
     ]
     if model.optimizer is not None and not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
@@ -369,7 +373,22 @@ def watched_kernels(model: keras.Model, layers: str | None = None) -> list[Watch
             for variable, (row_axes, depth) in optimizer.trained_by_the_rule():
                 name = name_of(variable.path.removesuffix("/kernel"))
                 found.append(Watched(name, BY_RULE, [variable], depth, row_axes))
-    return [watched for watched in found if layers is None or re.search(layers, watched.name)]
+    numbered = zip(found, _numbered([watched.name for watched in found]), strict=True)
+    return [
+        watched._replace(name=name)
+        for watched, name in numbered
+        if layers is None or re.search(layers, watched.name)
+    ]
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """Names with a number after those that were there before, which makes each one unique."""
+    found: list[str] = []
+    for name in names:
+        others = (f"{name}_{number}" for number in count(1))
+        free = (other for other in others if other not in names and other not in found)
+        found.append(next(free) if name in found else name)
+    return found
 
 
 def optimizers_of(model: keras.Model) -> list[keras.optimizers.Optimizer]:

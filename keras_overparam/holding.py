@@ -79,6 +79,15 @@ def places_of(layer: keras.layers.Layer) -> dict[tuple[Any, ...], keras.layers.L
     return found
 
 
+def is_built(model: keras.layers.Layer) -> bool:
+    """Whether a model has the weights that it will have.
+
+    Keras may call a model built whose layers are not: `build` of a class that has none of its own
+    cannot always call it.
+    """
+    return bool(model.built and (model.weights or all(one.built for one in all_layers(model))))
+
+
 def all_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     """A layer and all layers in it, each once."""
     found: dict[int, keras.layers.Layer] = {}

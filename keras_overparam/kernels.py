@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import keras
 
 from keras_overparam.checks import refusal
+from keras_overparam.holding import is_built
 from keras_overparam.typing import Sizes
 
 # Names that layers give to their own variables of two axes that are no kernels: what is added or
@@ -69,10 +70,8 @@ def kernels_of(model: keras.layers.Layer) -> dict[str, int]:
     """
     if not isinstance(model, keras.layers.Layer):
         raise refusal("model", "a Keras model or layer", model)
-    if not model.built:
-        raise ValueError(
-            f"The kernels of {model.name!r} are known once it is built: call it on a batch before."
-        )
+    if not is_built(model):
+        raise not_built(model)
     rows_of: dict[int, int] = {}  # a variable that several layers hold is what one of them knows
     variables: dict[int, keras.Variable] = {}
     for layer, variable in _variables_by_layer(model):
@@ -86,6 +85,13 @@ def kernels_of(model: keras.layers.Layer) -> dict[str, int]:
                 f"variables of the path {variable.path!r}: give their layers different names."
             )
     return {path: rows for path, rows in found.items() if rows}
+
+
+def not_built(model: keras.layers.Layer) -> ValueError:
+    """The error to raise for a model whose kernels are not there yet."""
+    return ValueError(
+        f"The kernels of {model.name!r} are known once it is built: call it on a batch before."
+    )
 
 
 def row_axes(shape: Sizes, name: str) -> int:

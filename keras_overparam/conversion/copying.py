@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
@@ -350,10 +351,10 @@ def _is_described(layer: Layer, converted: Sequence[Layer]) -> bool:
     """Whether the configurations of the converted layers are in that of the layer."""
     within = set(map(id, all_layers(layer)))
     try:
-        told = set(_described(keras.saving.serialize_keras_object(layer)))
+        told = Counter(_described(keras.saving.serialize_keras_object(layer)))
     except Exception:  # whatever a user's class raises
         return False
-    return all((type(x).__name__, x.name) in told for x in converted if id(x) in within)
+    return Counter((type(x).__name__, x.name) for x in converted if id(x) in within) <= told
 
 
 def _is_made_so(layer: Layer) -> bool:
@@ -363,8 +364,20 @@ def _is_made_so(layer: Layer) -> bool:
         _build_from_configuration(layer, again)
     except Exception:
         return False
-    found, own = ([(w.name, w.shape) for w in each.weights] for each in (again, layer))
-    return found == own
+    return len(again.weights) == len(layer.weights) and _is_like(again, layer)
+
+
+def _is_like(layer: Layer, other: Layer) -> bool:
+    """Whether two layers hold the same classes in the same places, with weights of the same shapes.
+
+    Names do not matter: Keras numbers those that it makes, and saves by places.
+    """
+    found, own = ([tuple(w.shape) for w in own_variables(each)] for each in (layer, other))
+    return (
+        type(layer) is type(other)
+        and found == own
+        and all(_is_like(*pair) for pair in counterparts(layer, other))
+    )
 
 
 def _described(config: object) -> Iterator[tuple[str, str]]:

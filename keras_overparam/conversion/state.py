@@ -1,13 +1,24 @@
 """All that a layer keeps, carried over to another one of the same class."""
 
 import tempfile
+from collections.abc import Iterator, Sequence
+from numbers import Number
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_overparam.typing import Array, Layer, Tensor
+from keras_overparam.typing import Array, Layer, Pair, Tensor
+
+# What Keras puts into graphs, and into models that are trained or called in loops, beside what any
+# new model has.
+OF_KERAS = {
+    *("input_names", "output_names"),
+    *("stop_training", "stop_evaluating", "stop_predicting"),
+    *("train_function", "test_function", "predict_function", "unrolled_steps_per_execution"),
+}
 
 
 def carry_state(layer: Layer, copy: Layer) -> None:
@@ -48,6 +59,37 @@ def _carry_assets(layer: Layer, copy: Layer) -> None:
         layer.save_assets(folder)
         if any(Path(folder).iterdir()):
             copy.load_assets(folder)
+
+
+def left_behind(pairs: Sequence[Pair]) -> list[str]:
+    """Plain values in attributes that differ between layers and their copies, as short texts.
+
+    Numbers, strings, booleans, None, and tuples and lists of such: a configuration may hold them,
+    but nothing else carries them over. Only public attributes of classes that are not Keras's.
+    """
+    of_keras = vars(keras.Model(name="any")).keys() | OF_KERAS
+    return [
+        f"{layer.name}.{name} is {value!r} and not {kept!r}"
+        for layer, copy in pairs
+        if type(layer) is type(copy) and not type(layer).__module__.startswith("keras.")
+        for name, kept, value in _other_values(layer, copy)
+        if name not in of_keras
+    ]
+
+
+def _other_values(layer: Layer, copy: Layer) -> Iterator[tuple[str, Any, Any]]:
+    """Name, a layer's value and its copy's, of public plain attributes that differ."""
+    for name, kept in vars(layer).items():
+        if not name.startswith("_") and _is_plain(kept):
+            value = getattr(copy, name, None)
+            if not _is_plain(value) or (value != kept and repr(value) != repr(kept)):  # NaN
+                yield name, kept, value
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, (tuple, list)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (Number, str, bytes))
 
 
 def own_variables(layer: Layer) -> list[keras.Variable]:

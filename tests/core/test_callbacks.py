@@ -145,6 +145,36 @@ def test_nested_layers_convolutions_and_attention_have_names_of_their_own():
     assert set(monitors[1].history[0]["layers"]) == {"in.conv"}
 
 
+class Alike(keras.Model):
+    """Its layers have one name."""
+
+    def __init__(self, layer, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden = [layer(6, name="hidden") for _ in range(3)]
+        self.other = layer(6, name="hidden_1")
+        self.head = layers.Dense(3, name="head")
+
+    def call(self, x):
+        for layer in (*self.hidden, self.other):
+            x = layer(x)
+        return self.head(x)
+
+
+@pytest.mark.parametrize("layer", [FactoredDense, layers.Dense])
+def test_layers_of_the_same_name_are_all_shown(layer):
+    model = Alike(layer)
+    model(X)
+    model.compile("sgd" if layer is FactoredDense else EndToEnd(0.01, exclude=["head"]), "mse")
+    kernels = [np.array(ops.convert_to_numpy(one.kernel)) for one in (*model.hidden, model.other)]
+    monitors = [FactorMonitor(None), FactorMonitor(None, layers="hidden$")]
+    model.fit(X, Y, verbose=0, callbacks=monitors)
+    found, chosen = (monitor.history[0]["layers"] for monitor in monitors)
+    names = ["hidden", "hidden_2", "hidden_3", "hidden_1"]
+    assert set(found) == set(names) and set(chosen) == set(names[:3])
+    for name, kernel in zip(names, kernels, strict=True):
+        assert found[name]["norm"] == pytest.approx(np.linalg.norm(kernel), rel=1e-5)
+
+
 # When -------------------------------------------------------------------------------------------
 
 
@@ -338,6 +368,22 @@ def test_a_model_that_is_not_built():
     monitor.set_model(model)
     with pytest.raises(ValueError, match="The kernels of 'later' are known once it is built"):
         monitor.on_train_begin()
+
+
+@pytest.mark.filterwarnings("ignore:`build:UserWarning")  # of Keras, which goes on
+@pytest.mark.parametrize("layer", [FactoredDense, layers.Dense])
+def test_a_model_that_keras_calls_built_and_whose_layers_are_not(layer):
+    model = Alike(layer, name="later")
+    model.build((None, 6))
+    model.compile(EndToEnd(0.01), "mse")
+    monitor = FactorMonitor(None)
+    monitor.set_model(model)
+    for asks in (lambda: kernels_of(model), monitor.on_train_begin):
+        with pytest.raises(ValueError, match="The kernels of 'later' are known once it is built"):
+            asks()
+    model(X)
+    monitor.on_train_begin()
+    assert kernels_of(model)
 
 
 def test_without_tensorboard_it_says_what_to_do(tmp_path, monkeypatch):

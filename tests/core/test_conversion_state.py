@@ -311,6 +311,47 @@ def test_what_its_class_makes_factored_cannot_be_saved_collapsed_and_says_so(tmp
         flat.save(tmp_path / "model.keras")
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class Tempered(keras.Model):
+    """Has a variable and layers without names, which Keras numbers."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.blocks = [layers.Dense(4), layers.Dense(4)]
+        self.temperature = self.add_weight(shape=(), initializer="ones")
+        self.shift = keras.Variable(np.zeros(4, "float32"))
+
+    def call(self, x):
+        return self.blocks[1](self.blocks[0](x)) * self.temperature + self.shift
+
+
+def test_what_is_collapsed_is_saved_whatever_keras_numbers(tmp_path):
+    model = Tempered()
+    model(X)
+    model.temperature.assign(3.0)
+    _, flat = there_and_back(model, X)
+    flat.save(tmp_path / "model.keras")
+    assert_same(keras.saving.load_model(tmp_path / "model.keras")(X), model(X))
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Twice(Holder):
+    """Is given a layer, and makes another one of the same name."""
+
+    def __init__(self, inner, **kwargs):
+        super().__init__(inner, **kwargs)
+        self.dense = layers.Dense(4, name="same")
+
+
+def test_a_configuration_that_tells_of_one_of_two_layers_of_a_name_is_not_saved(tmp_path):
+    model = keras.Sequential([keras.Input((4,)), Twice(layers.Dense(4, name="same"), name="twice")])
+    deep, flat = there_and_back(model, X)
+    with pytest.raises(ValueError, match="'twice' makes 'same'.* itself"):
+        deep.save(tmp_path / "model.keras")
+    flat.save(tmp_path / "model.keras")
+    assert_same(keras.saving.load_model(tmp_path / "model.keras")(X), model(X))
+
+
 class Peeking(keras.Model):
     """Looks into a part of a layer that only the stock one has."""
 
@@ -537,6 +578,50 @@ def forgetful():
     return keras.Sequential([keras.Input((4,)), layer, layers.Dense(3, name="small")])
 
 
+class Scaled(keras.Model):
+    """Keeps plain values that its configuration does not tell of."""
+
+    def __init__(self, at=("training",), **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(3)
+        self.at = at
+        self.scale, self.sizes, self.unknown, self._passes = 1.0, (1, 2), float("nan"), 0
+
+    def call(self, x, training=False):
+        self._passes += 1
+        used = "training" if training else "inference"
+        return self.dense(x) * (self.scale if used in self.at else 1.0)
+
+    def get_config(self):
+        return {"name": self.name, "at": self.at}
+
+
+def scaled(*at):
+    model = Scaled(at, name="scaled")
+    model(X)
+    model.scale = 3.0
+    return model
+
+
+def test_plain_values_that_are_not_carried_are_named():
+    model = scaled("training")
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    model.fit(X, X[:, :3], verbose=0)
+    model.predict(X, verbose=0)
+    with pytest.warns(UserWarning, match=r"in the conversion scaled.scale is 1.0 and not 3.0. Let"):
+        deep = overparameterize(model)
+    deep.scale = 3.0
+    with pytest.warns(UserWarning, match=r"in the conversion scaled.scale is 1.0 and not 3.0. Let"):
+        collapse(deep)
+    model.scale, model.sizes = 1.0, (1, 3)
+    with pytest.warns(
+        UserWarning, match=r"in the conversion scaled.sizes is \(1, 2\) and not \(1,"
+    ):
+        overparameterize(model)
+    model.sizes = (1, 2)
+    there_and_back(model, X)
+
+
 def constrained():
     dense = layers.Dense(3, kernel_constraint="non_neg", name="small")
     return keras.Sequential([keras.Input((4,)), dense])
@@ -561,6 +646,10 @@ def diverged():
         (tied, r"'tied' of the class Tied .* variable of the layer 'small'.* Leave 'small' out"),
         (computing, r"'own' of the class Computing .* has a `call` of its own"),
         (forgetful, r"something else, first in the layer 'forgetful': .* for saving"),
+        (
+            lambda: scaled("inference"),
+            r"'scaled', .* \(scaled.scale is 1.0 and not 3.0\).* plain values in its configuration",
+        ),
     ],
 )
 def test_what_cannot_be_carried_is_refused_by_name(make, sentence):
