@@ -21,7 +21,17 @@ SAFE = {"safe_mode": True, "allow_pickle": False}
 
 def unsafe_uses(text):
     """Names in a Python text of what runs code that data bring."""
-    for node in ast.walk(ast.parse(text)):
+    tree = ast.parse(text)
+    arguments = {
+        node
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Name) and node.id in {a.arg for a in function.args.args}
+    }
+    for node in ast.walk(tree):
+        if node in arguments:
+            continue
         if isinstance(node, ast.keyword) and node.arg in SAFE:
             if getattr(node.value, "value", None) is not SAFE[node.arg]:  # or not a constant
                 yield node.arg
@@ -43,6 +53,7 @@ def unsafe_uses(text):
         ("import os, pickle", ["pickle"]),
         ("from joblib import load", ["joblib"]),
         ("eval('1')", ["eval"]),
+        ("def f(compile):\n    return g(compile), eval(compile)", ["eval"]),
         ("load(path, safe_mode=True, allow_pickle=False); re.compile('a')", []),
     ],
 )

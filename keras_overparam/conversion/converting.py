@@ -233,8 +233,8 @@ def _check_each_chooses(layers: Choice | Sequence[Choice] | None, model: Layer) 
         if not any(map(_chooser(choice), candidates)):
             names = ", ".join(repr(layer.name) for layer in candidates)
             raise ValueError(
-                f"`layers` has {choice!r} in it, which chooses no layer of {model.name!r} that can "
-                f"be factored. These are {names}."
+                f"Each of `layers` must choose a layer of {model.name!r} that can be factored: "
+                f"{names}. Received: {choice!r} among them"
             )
 
 

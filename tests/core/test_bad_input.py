@@ -667,7 +667,7 @@ def chooses(layers):
     """Whether a choice of layers is one, and whether it chooses the plain layer."""
     if isinstance(layers, list):
         found = [chooses(item) for item in layers]
-        return all(right for right, _ in found), any(chosen for _, chosen in found)
+        return all(right for right, _ in found), bool(found) and all(chosen for _, chosen in found)
     if isinstance(layers, str):
         right = are_patterns([layers])
         return right, right and re.search(layers, "plain") is not None

@@ -267,7 +267,10 @@ def test_a_factored_model_is_saved_and_loaded(tmp_path):
         deep = overparameterize(model, 3)
         deep.save(tmp_path / "model.keras")
         loaded = keras.models.load_model(tmp_path / "model.keras")
-        assert relative_difference(loaded(x), deep(x)) == 0
+        for one, other in zip(loaded.get_weights(), deep.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+        # PyTorch's threads may share the sums of a convolution otherwise each time.
+        assert relative_difference(loaded(x), deep(x)) < 1e-6
 
 
 def test_training_the_converted_model_and_collapsing_it():
@@ -331,7 +334,7 @@ def test_each_choice_of_a_list_must_choose_something():
     model, _ = wrapped()
     name = next(one.name for one in model.layers if isinstance(one, layers.Conv2D))
     overparameterize(model, layers=[name, layers.Conv2D])
-    with pytest.raises(ValueError, match=f"'{name[:-1]}_x' in it, which chooses no .*'{name}'"):
+    with pytest.raises(ValueError, match=f"'{name}'.* Received: '{name[:-1]}_x'"):
         overparameterize(model, layers=[layers.Conv2D, f"{name[:-1]}_x"])
 
 
