@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,13 +19,16 @@ import gas_sensor
 import report
 from experiments.consequences import runs as consequences_runs
 from experiments.gas_sensor import results
+from experiments.vector_field import field
+from experiments.vector_field.figures import report as report_of_field
+from experiments.vector_field.settings import Settings as FieldSettings
 from keras_overparam.sweep import engine
 from running import records
 
 ROOT = Path(__file__).resolve().parents[1]
 BACKENDS = ["jax", "torch"]
 DIGITS = ["--dataset", "digits"]
-MAIN = ["--overparam", *DIGITS, "--epochs", "2", "--seeds", "3"]
+MAIN = ["--overparam", *DIGITS, "--epochs", "2", "--seeds", "3", "--device", "cpu"]
 SWEEP = ["--dataset", "diabetes", "--iterations", "20", "--seeds", "0", "1"]
 RULE = [*SWEEP, "--problems", "l2", "l4", "--depths", "2"]
 MEMORY = ["--dataset", "diabetes", "--seeds", "0"]
@@ -229,7 +233,8 @@ SMALL_PROBE = [
     ["experiments.probe.runs", "DEPTHS", [2]],
 ]
 SMALL_MODELS = [
-    *(["experiments.gas_sensor.models", name, [2, 4]] for name in ("POWERS", "DEPTHS")),
+    ["experiments.gas_sensor.models", "POWERS", [2, 4]],
+    ["experiments.gas_sensor.models", "DEPTHS", [1, 2]],
     ["experiments.gas_sensor.models", "SCALES", [0.1]],
     ["experiments.gas_sensor.runs", "EXTENSIONS", 1],
     ["experiments.consequences.runs", "STEPS", MEMORY_STEPS],
@@ -270,12 +275,13 @@ EVERY_SCRIPT = {
         "vector_field.gif",
     ),
 }
+PRINTED = "printed"
 # A script as a command, without TensorFlow, made smaller, and perhaps interrupted.
 COMMAND = """
-import sys
-sys.modules["tensorflow"] = None
-import functools, importlib, json, operator, runpy
+import functools, importlib, json, os, runpy, sys
 
+if os.environ["KERAS_BACKEND"] != "tensorflow":
+    sys.modules["tensorflow"] = None
 job = json.loads(sys.argv[1])
 for module, name, value in job["smaller"]:
     setattr(importlib.import_module(module), name, value)
@@ -319,7 +325,9 @@ def finished(request, tmp_path_factory):
         run = run_script(name, folder, request.param, interrupted=True)
         assert run.returncode == INTERRUPTED and "The same command" in run.stderr
         before = recorded(folder)
-        assert run_script(name, folder, request.param, interrupted=False).returncode == 0
+        run = run_script(name, folder, request.param, interrupted=False)
+        assert run.returncode == 0
+        (folder / PRINTED).write_text(run.stdout)
         assert not lost_lines(before, recorded(folder))
         return folder
 
@@ -377,9 +385,19 @@ def test_the_probe_expects_the_same(finished, expected):
             np.testing.assert_allclose(*(list(one[what].values()) for one in advice), rtol=1e-3)
 
 
+@pytest.mark.slow
+def test_the_field_of_arrows_is_the_same_in_float64(finished):
+    printed = (finished[1]("explain") / PRINTED).read_text().splitlines()
+    expected = report_of_field(field.compute(FieldSettings(problems=2)))
+    (line,) = [line for line in expected if line.startswith("depth 1, loop")]
+    assert set(expected) - {line} < set(printed)
+    (integral,) = re.findall(r"depth 1, loop: (\S+), closed form 0", "\n".join(printed))
+    assert abs(float(integral)) < 1e-15
+
+
 # Trains networks from the weights that TensorFlow drew, without dropout, whose masks each backend
-# draws for itself; of smaller weights than the tutorial's, which magnify a rounding error a
-# thousand times.
+# draws for itself; of smaller weights and rates than the tutorial's, which magnify a rounding error
+# ten thousand times.
 FROM_WEIGHTS = """
 import sys
 weights, output, backend = sys.argv[1:]
@@ -394,7 +412,7 @@ from experiments.mnist.other_settings import Settings as OtherSettings
 from experiments.mnist.settings import Settings
 
 layers.Dropout = lambda rate, seed, name=None: layers.Identity(name=name)
-common = {"epochs": 2, "dataset": "digits"}
+common = {"epochs": 2, "dataset": "digits", "learning_rate": 0.002}
 RUNS = {
     "original": Settings(depth=1, init_stddev=0.05, **common),
     "product": Settings(depth=2, init_stddev=0.05, **common),
@@ -436,7 +454,9 @@ def test_networks_are_trained_alike_from_the_same_weights(tmp_path):
             here, there = map(records.Record, (expected, tmp_path / backend / expected.name))
             for name in ("objective", "cross_entropy", "l2"):
                 curves = [[e[name] for e in one.of_kind("epoch")] for one in (here, there)]
-                np.testing.assert_allclose(*curves, rtol=1e-4, err_msg=expected.name)
+                # TensorFlow sums less exactly, by which gradients through a normalization are off.
+                rtol = 1e-3 if expected.name == "resnet8" else 1e-4
+                np.testing.assert_allclose(*curves, rtol=rtol, err_msg=expected.name)
             logits = [one.outcome()["largest_logit"] for one in (here, there)]
             np.testing.assert_allclose(*logits, rtol=1e-3, atol=1e-3)
 

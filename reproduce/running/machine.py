@@ -29,7 +29,15 @@ def prepare():
     """Have the backend compute in float64 where that is asked for; every command does so first.
 
     TensorFlow would warn of functions that are traced again: each new network is.
+
+    Raises:
+        OutputError: if Keras's backend is none of those that the scripts know.
     """
+    if keras.backend.backend() not in TITLES:
+        raise OutputError(
+            f"The scripts run on the backends {', '.join(TITLES)}, and KERAS_BACKEND is "
+            f"{keras.backend.backend()}; name one of them."
+        )
     if keras.backend.backend() == "tensorflow":
         framework().get_logger().setLevel("ERROR")
     if keras.backend.backend() == "jax":  # which otherwise makes float32 of it
