@@ -83,9 +83,13 @@ def is_built(model: keras.layers.Layer) -> bool:
     """Whether a model has the weights that it will have.
 
     Keras may call a model built whose layers are not: `build` of a class that has none of its own
-    cannot always call it.
+    cannot always call it. A layer without a `build` of its own has nothing to be built.
     """
-    return bool(model.built and (model.weights or all(one.built for one in all_layers(model))))
+
+    def waits(layer: keras.layers.Layer) -> bool:
+        return not layer.built and type(layer).build is not keras.layers.Layer.build
+
+    return bool(model.built and (model.weights or not any(map(waits, all_layers(model)))))
 
 
 def all_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:

@@ -927,3 +927,28 @@ def test_mistakes_in_arguments_are_not_blamed_on_a_layer(arguments, error, words
     model = keras.Sequential([keras.Input((4,)), layers.Dense(4)])
     with pytest.raises(error, match=words):
         overparameterize(model, **arguments)
+
+
+# Models without weights ---------------------------------------------------------------------------
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class WithTable(layers.Layer):
+    """Keeps a layer that it uses without calling it, as `TextVectorization` its `StringLookup`."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.table = Table()
+
+    def build(self, shape):
+        self.built = True
+
+    def call(self, x):
+        return self.table.call(x)
+
+
+def test_a_layer_without_a_build_of_its_own_is_not_waited_for():
+    x = keras.Input((4,))
+    model = keras.Model(x, WithTable()(x))
+    assert not model.layers[-1].table.built
+    assert_same(collapse(model)(X), X)
