@@ -31,6 +31,7 @@ BATCH = 2
 SEED = 0
 LEARNING_RATE = 1e-4
 STEPS = 2
+LAST_DIGIT = 2.0**-23  # of a float32, relative
 TOGETHER = {"Keras": 1, "KerasHub": 12}  # models that share a process: large ones have their own
 WORDS = 40  # of the vocabularies of `zoo_models`
 
@@ -88,6 +89,21 @@ def difference(found, expected):
     return max(
         float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(found, expected, strict=True)
     )
+
+
+def difference_moved(model, inputs, expected):
+    """Difference of outputs when the last digit of every weight is moved, up or down at random.
+
+    That is what rounding may do to a model: what conversions change is to be compared with it.
+    """
+    rng = np.random.default_rng(SEED + 3)
+    before = [(w, keras.ops.convert_to_numpy(w)) for w in model.weights if "float" in w.dtype]
+    for weight, values in before:
+        weight.assign(values * (1 + LAST_DIGIT * rng.choice([-1, 1], values.shape)))
+    found = difference(outputs(model, inputs), expected)
+    for weight, values in before:
+        weight.assign(values)
+    return found
 
 
 def kernels(model):
@@ -155,6 +171,7 @@ def examined(entry, depth):
     inputs = random_inputs(model, entry.length)
     expected = outputs(model, inputs)
     found = {"parameters": model.count_params()}
+    found["difference_moved"] = difference_moved(model, inputs, expected)
     try:
         deep, flat, found["warnings"] = converted(model, depth)
     except ValueError as error:

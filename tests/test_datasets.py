@@ -1,13 +1,14 @@
 """Where images come from: order, integrity, and what happens when they cannot be had."""
 
+import functools
 import gzip
+import io
 import os
 import shutil
 import sys
 import time
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 import requests
@@ -16,6 +17,7 @@ from datasets import images as datasets
 from datasets import sources
 from datasets.images import DataError, load_images
 
+NAMES = [f"{stem}-ubyte.gz" for stem in datasets.CONTENTS]
 TRAIN_IMAGES = "train-images-idx3-ubyte.gz"
 TEST_LABELS = "t10k-labels-idx1-ubyte.gz"
 pytestmark = pytest.mark.usefixtures("alone")
@@ -38,12 +40,25 @@ def prepared(archives, tmp_path_factory):
     leftover = data_dir / "mnist" / "incomplete.ABC123_3.0.1"
     leftover.mkdir(parents=True)
     (leftover / "mnist-train.tfrecord-00000-of-00001").write_bytes(b"half")
-    return data_dir, load_images("mnist", data_dir=data_dir, archives=archives)
+    with pytest.MonkeyPatch.context() as patch:
+        downloads(archives, patch)
+        return data_dir, load_images("mnist", data_dir=data_dir)
+
+
+def downloads(archives, monkeypatch):
+    """Have TFDS find what it would download in a folder."""
+    import tensorflow_datasets as tfds
+
+    config = functools.partial(tfds.download.DownloadConfig, manual_dir=archives)
+    monkeypatch.setattr(tfds.download, "DownloadConfig", config)
+    monkeypatch.setattr(datasets, "_probe_network", lambda: None)
+    for name in ("KERAS_OVERPARAM_ARCHIVES", "TFDS_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def copy_archives(archives, folder):
     """Copies the archives, writable whatever the permissions of the originals."""
-    for name in datasets.ARCHIVE_MD5:
+    for name in NAMES:
         (folder / name).write_bytes((archives / name).read_bytes())
     return folder
 
@@ -53,10 +68,10 @@ def parse(archives, name, offset):
         return np.frombuffer(file.read(), np.uint8, offset=offset)
 
 
-def test_archives_give_mnist_in_file_order(prepared, archives):
+def test_what_tfds_prepares_is_mnist_in_file_order(prepared, archives):
     _, data = prepared
     assert (data.name, data.order, data.notice) == ("mnist", "file", None)
-    assert data.source == "TFDS mnist 3.0.1, prepared from archives"
+    assert data.source == "TFDS mnist 3.0.1, downloaded"
     assert data.digest == datasets.MNIST_DIGEST[:16]
     assert data.train_labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
     assert data.test_labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
@@ -66,6 +81,38 @@ def test_archives_give_mnist_in_file_order(prepared, archives):
         assert images.shape[1:] == (28, 28, 1)
         assert np.array_equal(images.ravel(), parse(archives, f"{stem}-images-idx3-ubyte.gz", 16))
         assert np.array_equal(labels, parse(archives, f"{stem}-labels-idx1-ubyte.gz", 8))
+
+
+def test_a_preparation_is_announced(archives, tmp_path, monkeypatch, capsys):
+    class Builder:
+        def download_and_prepare(self, download_dir, download_config):
+            print("a message of TFDS")
+
+    downloads(archives, monkeypatch)
+    monkeypatch.setattr(type(datasets.SOURCE), "builder", lambda self, data_dir: Builder())
+    datasets.SOURCE._download(tmp_path)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == (
+        f"MNIST is downloaded (12 MB) and prepared (21 MB) in {tmp_path}; another folder is named "
+        "by --data-dir or TFDS_DATA_DIR.\n"
+    )
+
+
+def test_a_bar_shows_what_has_been_written(tmp_path, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setattr(sources, "WATCH_SECONDS", 0.01)
+    with sources.growing([tmp_path / "none", tmp_path], 4, "Data"):
+        (tmp_path / "file").write_bytes(bytes(3_000_000))
+        while "3/4" not in terminal.getvalue():
+            time.sleep(0.01)
+    assert "Data: 100%" in terminal.getvalue()
+    with pytest.raises(OSError), sources.growing([tmp_path], 4, "Data"):
+        raise OSError("disk full")
 
 
 def test_preparation_leaves_only_the_data(prepared):
@@ -132,9 +179,13 @@ def test_damaged_archives_are_never_used(damage, way, archives, tmp_path, monkey
     else:
         (folder / TEST_LABELS).unlink()
     monkeypatch.setenv("KERAS_OVERPARAM_ARCHIVES", str(folder) if way == "environment" else "")
-    received = "no readable file" if damage == "missing" else "[0-9a-f]{32}"
-    expected = datasets.ARCHIVE_MD5[TEST_LABELS]
-    message = f"{TEST_LABELS} in .* expected MD5 {expected}, received {received}"
+    received = {
+        "missing": r"FileNotFoundError \(no such file\)",
+        "truncated": "EOFError",
+        "altered": "[0-9a-f]{64}|BadGzipFile",
+    }
+    expected = datasets.CONTENTS["t10k-labels-idx1"]
+    message = f"{TEST_LABELS} in .* SHA-256 {expected}, received ({received[damage]})"
     with pytest.raises(DataError, match=message):
         load_images(
             "auto", data_dir=tmp_path / "new", archives=folder if way == "argument" else None
@@ -156,10 +207,12 @@ def test_interrupted_preparation_counts_for_nothing(archives, tmp_path, monkeypa
         raise KeyboardInterrupt
 
     monkeypatch.setattr(MNIST, "_generate_examples", interrupted)
+    downloads(archives, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        load_images("mnist", data_dir=tmp_path, archives=archives)
+        load_images("mnist", data_dir=tmp_path)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-    assert load_images("auto", data_dir=tmp_path).name == "digits"
+    monkeypatch.undo()
+    assert [path for path in tmp_path.iterdir() if path.name != "mnist"] == []
 
 
 def test_without_network_auto_is_digits_with_a_notice(tmp_path):
@@ -178,8 +231,7 @@ def test_without_network_mnist_names_the_ways_out(tmp_path):
         assert way in str(caught.value)
 
 
-def test_other_backends_read_the_archives_themselves(prepared, archives, monkeypatch):
-    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+def test_archives_are_read_without_tfds(prepared, archives, monkeypatch):
     monkeypatch.setattr(sources, "import_tfds", None)
     found, expected = load_images("mnist", archives=archives), prepared[1]
     assert found.source == "MNIST, its archives"
@@ -188,6 +240,17 @@ def test_other_backends_read_the_archives_themselves(prepared, archives, monkeyp
         array = getattr(found, name)
         assert array.dtype == getattr(expected, name).dtype
         np.testing.assert_array_equal(array, getattr(expected, name))
+
+
+@pytest.mark.parametrize("packed", ["again", "not"])
+@pytest.mark.parametrize("separator", "-.")
+def test_archives_are_known_by_their_contents(packed, separator, archives, tmp_path):
+    for stem in datasets.CONTENTS:
+        content = gzip.decompress((archives / f"{stem}-ubyte.gz").read_bytes())
+        name = f"{separator.join(stem.rsplit('-', 1))}-ubyte" + ".gz" * (packed == "again")
+        content = gzip.compress(content, 1) if packed == "again" else content
+        (tmp_path / name).write_bytes(content)
+    assert load_images("mnist", archives=tmp_path).digest == datasets.MNIST_DIGEST[:16]
 
 
 def test_without_tensorflow_and_archives_there_is_the_stand_in_or_a_sentence(alone, monkeypatch):
@@ -204,10 +267,11 @@ def test_download_that_breaks_off_leaves_nothing(tmp_path, monkeypatch, no_netwo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_data_dir_that_cannot_be_written_is_an_error(archives, tmp_path):
+def test_data_dir_that_cannot_be_written_is_an_error(archives, tmp_path, monkeypatch):
+    downloads(archives, monkeypatch)
     (tmp_path / "file").touch()  # refuses a folder below it to any user, root included
     with pytest.raises(DataError, match="could not be written to .*set TFDS_DATA_DIR or"):
-        load_images("auto", data_dir=tmp_path / "file" / "below", archives=archives)
+        load_images("auto", data_dir=tmp_path / "file" / "below")
 
 
 def test_digits_have_the_shape_of_mnist_and_say_what_they_are():

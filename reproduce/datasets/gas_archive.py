@@ -5,6 +5,7 @@ The archive is a zip of `batch1.dat` … `batch10.dat`. Each line is one measure
 was packed again, or that lacks gases other than Ethanol, will do.
 """
 
+import codecs
 import math
 import re
 import zipfile
@@ -64,9 +65,9 @@ def read_archive(path, called=None):
     called = called or path
     rows = []
     for batch, (member, content) in enumerate(_batch_files(path, called), start=1):
-        for number, line in enumerate(content.splitlines(), start=1):
+        for number, line in enumerate(_lines(content), start=1):
             try:
-                row = parse_line(line.decode("ascii", errors="replace"))
+                row = parse_line(line)
             except ValueError as error:
                 raise DataError(
                     f"Line {number} of {member} in {called} is malformed: {error}; {_ADVICE}"
@@ -102,6 +103,12 @@ def parse_line(line):
         "gas": int(gas) - 1,
         "concentration": concentration,
     }
+
+
+def _lines(content):
+    """The lines of a file, without a byte-order mark before them and empty lines after them."""
+    text = content.removeprefix(codecs.BOM_UTF8).rstrip().decode("ascii", errors="replace")
+    return text.splitlines()
 
 
 def _feature(index, field):

@@ -1,8 +1,8 @@
 """The regression problem of the paper: Ethanol's concentration from a gas sensor array.
 
-The data is taken from the first of these that is there: data that TFDS has already prepared, a
-folder with the archive, a download. Rows are in the order of the archive, whatever the order in
-which TFDS stores them.
+The data is taken from the first of these that is there: a folder with the archive that the user
+names, data that TFDS has already prepared, a download by TFDS. Rows are in the order of the
+archive, whatever the order in which TFDS stores them.
 """
 
 import hashlib
@@ -10,19 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.gas_archive import (
-    ARCHIVE_NAMES,
-    ETHANOL_ROWS,
-    GASES,
-    URL,
-    check_archive,
-)
-from datasets.sources import (
-    DataError,
-    Source,
-    probe,
-    read_directly,
-)
+from datasets.gas_archive import ARCHIVE_NAMES, ETHANOL_ROWS, GASES, URL, check_archive
+from datasets.sources import DataError, Source, named_archives, probe
 
 DATASETS = ("auto", "gas_sensor", "diabetes")
 TARGETS = ("standardized", "raw", "log")
@@ -58,10 +47,8 @@ class _GasSensor(Source):
     name = "gas_sensor"
     version = VERSION
     title = "Gas Sensor Array Drift"
+    megabytes = (20, 8)
     wanted = f"its archive ({' or '.join(ARCHIVE_NAMES)})"
-
-    def check_archives(self, folder):
-        check_archive(folder)
 
     def probe_network(self):
         probe(URL)
@@ -146,11 +133,11 @@ def standardize(columns, what="column"):
 
 def _load_gas_sensor(stand_in, data_dir, archives, target, gas="ethanol"):
     """Reads the archive, or the prepared data; keeps the rows of a gas."""
-    if folder := read_directly(archives):
+    if folder := named_archives(archives):
         rows = check_archive(folder)
         stored = {key: np.array([row[key] for row in rows]) for key in rows[0]}
         return _of_gas(stored, folder, "gas sensor array, its archive", target, gas)
-    folder, origin = SOURCE.prepared_or(stand_in, data_dir, archives)
+    folder, origin = SOURCE.prepared_or(stand_in, data_dir)
     if folder is None:
         return _load_diabetes(origin, target)
     stored = SOURCE.read(folder, "train")

@@ -1,39 +1,35 @@
 """Images for the experiments: MNIST and its like through TFDS, or a small embedded stand-in.
 
-MNIST is taken from the first of these that is there: data that TFDS has already prepared, a folder
-with the four original archives, a download. TFDS stores the examples shuffled; the order of the
-archives is restored here, so that "the first n images" means what it means everywhere else.
+MNIST is taken from the first of these that is there: a folder with its four archives that the user
+names, data that TFDS has already prepared, a download by TFDS. TFDS stores the examples shuffled;
+the order of the archives is restored here, so that "the first n images" means what it means
+everywhere else.
 """
 
 import gzip
 import hashlib
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from datasets.sources import (
-    DataError,
-    Source,
-    import_tfds,
-    probe,
-    read_directly,
-)
+from datasets.sources import DataError, Source, import_tfds, named_archives, probe
 
 DATASETS = ("auto", "mnist", "digits")
-OTHERS = {"fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
-IMAGES = (*DATASETS, *OTHERS)
 VERSION = "3.0.1"
-ARCHIVE_MD5 = {
-    "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-    "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
-    "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
-    "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+# SHA-256 of what the archives hold, unpacked: however they were packed, and whether they are.
+CONTENTS = {
+    "train-images-idx3": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 # `digest` and `digest_any_order` of MNIST, computed from the archives themselves.
 MNIST_DIGEST = "bab833be44432887b8367c256dc3f6f37f73632c1eabcb1cbc894e04f779a312"
 MNIST_DIGEST_ANY_ORDER = "adb567574fe7fb5b95c57b68ebd03c3533913f0387530f619d797b8045684dd5"
 DIGITS_TEST_COUNT = 297
+GZIP = b"\x1f\x8b"  # how such a file begins
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +67,8 @@ def load_images(dataset="auto", data_dir=None, archives=None):
             `"fashion_mnist"` or `"cifar10"`, prepared by TFDS or downloaded.
         data_dir: Folder of prepared TFDS data, read or written. By default the environment
             variable `TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
-        archives: Folder with the four MNIST archives. By default the environment variable
-            `KERAS_OVERPARAM_ARCHIVES`.
+        archives: Folder with the four MNIST archives, as `archive_path` finds them. By default
+            the environment variable `KERAS_OVERPARAM_ARCHIVES`.
 
     Raises:
         DataError: For an unknown dataset, damaged archives or prepared data, a folder that cannot
@@ -82,10 +78,10 @@ def load_images(dataset="auto", data_dir=None, archives=None):
         raise DataError(f"`dataset` must be one of {IMAGES}. Received: dataset={dataset!r}")
     if dataset == "digits":
         return _load_digits("asked for")
-    if dataset not in OTHERS and (folder := read_directly(archives)):
+    if dataset not in OTHERS and (folder := named_archives(archives)):
         return _image_data("mnist", "MNIST, its archives", "file", read_archives(folder))
-    source = _Other(dataset) if dataset in OTHERS else SOURCE
-    folder, origin = source.prepared_or(dataset == "auto", data_dir, archives)
+    source = OTHERS.get(dataset, SOURCE)
+    folder, origin = source.prepared_or(dataset == "auto", data_dir)
     if folder is None:
         return _load_digits(origin)
     return _load_mnist(folder, origin) if source is SOURCE else _load_other(source, folder, origin)
@@ -109,37 +105,52 @@ def digest_any_order(splits):
     return sha.hexdigest()
 
 
-def check_archives(folder):
-    """Raises a `DataError` unless `folder` holds the four MNIST archives, byte for byte."""
-    for name, expected in ARCHIVE_MD5.items():
-        try:
-            received = hashlib.md5((Path(folder) / name).read_bytes()).hexdigest()
-        except OSError as error:
-            received = f"no readable file ({error.strerror})"
-        if received != expected:
-            raise DataError(
-                f"The archive {name} in {folder} is missing or damaged: expected MD5 {expected}, "
-                f"received {received}; replace it, or name another folder of archives."
-            )
+def archive_path(folder, stem):
+    """The path of an archive in a folder under one of its common names, or None.
+
+    Args:
+        folder: where to look.
+        stem: one of `CONTENTS`; the names are `train-images-idx3-ubyte.gz`, the same with a dot
+            before `idx3`, and either without `.gz`, unpacked.
+    """
+    names = [
+        f"{s}-ubyte{end}" for end in (".gz", "") for s in (stem, ".".join(stem.rsplit("-", 1)))
+    ]
+    return next((p for p in (Path(folder) / name for name in names) if p.is_file()), None)
 
 
 def read_archives(folder):
     """Returns `[(images, labels), ...]` of both splits, in the order of the files.
 
     Raises:
-        DataError: As `check_archives`.
+        DataError: Unless the folder holds the four archives of MNIST, with their contents.
     """
-    check_archives(folder)
-    arrays = [_read_idx(Path(folder) / name) for name in ARCHIVE_MD5]
+    arrays = [_read_archive(folder, stem) for stem in CONTENTS]
     return [
         (images[..., np.newaxis], labels.astype(np.int32))
         for images, labels in zip(arrays[::2], arrays[1::2], strict=True)
     ]
 
 
-def _read_idx(path):
-    """Returns the array in a file of the IDX format: number of axes, their sizes, bytes."""
-    content = gzip.decompress(path.read_bytes())
+def _read_archive(folder, stem):
+    """Returns the array in an archive, in the IDX format: number of axes, their sizes, bytes."""
+    path = archive_path(folder, stem)
+    try:
+        if path is None:
+            raise FileNotFoundError("no such file")
+        content = path.read_bytes()
+        if content[:2] == GZIP:
+            content = gzip.decompress(content)
+        received = hashlib.sha256(content).hexdigest()
+    except (OSError, EOFError, zlib.error) as error:
+        received = f"{type(error).__name__} ({error})"
+    if received != CONTENTS[stem]:
+        name = path.name if path else f"{stem}-ubyte.gz"
+        raise DataError(
+            f"The archive {name} in {folder} is missing or damaged: expected contents of SHA-256 "
+            f"{CONTENTS[stem]}, received {received}; replace it, or name another folder of "
+            "archives."
+        )
     sizes = np.frombuffer(content, ">i4", count=content[3], offset=4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * len(sizes)).reshape(sizes)
 
@@ -159,49 +170,22 @@ def file_positions(split, count):
 def _probe_network():
     from tensorflow_datasets.image_classification import MNIST
 
-    probe(MNIST.URL + next(iter(ARCHIVE_MD5)))
+    probe(MNIST.URL)
 
 
-class _Mnist(Source):
-    name = "mnist"
-    version = VERSION
-    title = "MNIST"
-    wanted = "the four archives"
+class _Images(Source):
+    """Images that TFDS has in its catalogue.
 
-    def check_archives(self, folder):
-        check_archives(folder)
-
-    def probe_network(self):
-        _probe_network()
-
-    def builder(self, data_dir):
-        return import_tfds().builder(f"mnist:{VERSION}", data_dir=data_dir)
-
-
-SOURCE = _Mnist()
-
-
-class _Other(Source):
-    """Images that TFDS prepares by itself, from no archives of the user's."""
+    Args:
+        name: its name there.
+        title: its name in messages.
+        megabytes: to download, and once prepared (TFDS's catalogue, 4.9).
+    """
 
     version = ""  # TFDS's own
-    wanted = "no archives"
 
-    def __init__(self, name):
-        self.name = name
-        self.title = OTHERS[name]
-
-    def check_archives(self, folder):
-        raise DataError(f"{self.title} is not read from archives.")
-
-    def ensure_prepared(self, data_dir, archives):
-        return super().ensure_prepared(data_dir, None)
-
-    def ways_out(self, data_dir, error):
-        return (
-            f"{self.title} is not prepared in {data_dir} and the download failed with {error}: "
-            "set TFDS_DATA_DIR or --data-dir to prepared data, or connect to a network."
-        )
+    def __init__(self, name, title, megabytes):
+        self.name, self.title, self.megabytes = name, title, megabytes
 
     def probe_network(self):
         _probe_network()
@@ -211,6 +195,25 @@ class _Other(Source):
 
     def prepared_folder(self, data_dir):
         return Path(self.builder(data_dir).data_dir)
+
+
+class _Mnist(_Images):
+    version = VERSION
+    wanted = "the four archives"
+
+    def builder(self, data_dir):
+        return import_tfds().builder(f"mnist:{VERSION}", data_dir=data_dir)
+
+    def prepared_folder(self, data_dir):
+        return data_dir / self.name / self.version
+
+
+SOURCE = _Mnist("mnist", "MNIST", (12, 21))
+OTHERS = {
+    "fashion_mnist": _Images("fashion_mnist", "Fashion-MNIST", (30, 36)),
+    "cifar10": _Images("cifar10", "CIFAR-10", (162, 132)),
+}
+IMAGES = (*DATASETS, *OTHERS)
 
 
 def _load_other(source, data_dir, origin):

@@ -1,4 +1,4 @@
-"""The ways to a data set that TFDS prepares: prepared data, a folder of archives, a download.
+"""The ways to a data set that TFDS prepares: prepared data, or a download.
 
 What MNIST and the gas sensor array share is here; what is peculiar to each is in the subclass of
 `Source` in its own module.
@@ -9,12 +9,15 @@ import contextlib
 import importlib.util
 import io
 import os
+import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
 
 PROBE_SECONDS = 5.0
+WATCH_SECONDS = 0.5  # between two looks at how far a preparation is
 SILENT_SECONDS = 30.0  # after which a server counts as lost; TFDS would wait forever
 
 
@@ -35,16 +38,6 @@ def data_folder(data_dir=None):
 def named_archives(archives=None):
     """Returns the folder of archives that the user names, by argument or environment, if any."""
     return archives or os.environ.get("KERAS_OVERPARAM_ARCHIVES")
-
-
-def read_directly(archives=None):
-    """The folder of archives that is read without TFDS, or None: a named one, off TensorFlow.
-
-    TFDS reads by TensorFlow what it prepared (4.9), which other backends do without.
-    """
-    import keras  # which imports TensorFlow, if that is its backend
-
-    return named_archives(archives) if keras.backend.backend() != "tensorflow" else None
 
 
 def import_tfds():
@@ -83,24 +76,53 @@ def impatient():
         requests.Session.send = send
 
 
+@contextlib.contextmanager
+def growing(folders, megabytes, title):
+    """Within it, a bar on a terminal shows how much has been written into folders."""
+    from tqdm import tqdm
+
+    bar = tqdm(total=megabytes, desc=title, unit="MB", disable=None)
+    ended = threading.Event()
+
+    def watch():
+        while not ended.wait(WATCH_SECONDS):
+            bar.n = min(round(sum(map(_size, folders)) / 1e6), megabytes)
+            bar.refresh()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    if not bar.disable:
+        thread.start()
+    try:
+        yield
+        bar.n = megabytes
+    finally:
+        ended.set()
+        bar.close()
+
+
+def _size(folder):
+    """Bytes of the files in a folder, to which others write meanwhile."""
+    with contextlib.suppress(OSError):
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return 0
+
+
 class Source(abc.ABC):
-    """A data set of TFDS, and the ways to it. Subclasses give the attributes and four methods.
+    """A data set of TFDS, and the ways to it. Subclasses give the attributes and two methods.
 
     Attributes:
         name: The name by which TFDS knows it.
         version: The version to prepare and to read.
         title: Its name in messages.
-        wanted: What a folder of archives must hold, in words.
+        megabytes: To download, and once prepared.
+        wanted: What a folder of archives must hold, in words, where one is read instead.
     """
 
     name: str
     version: str
     title: str
-    wanted: str
-
-    @abc.abstractmethod
-    def check_archives(self, folder):
-        """Raises a `DataError` unless the archives in `folder` are there and sound."""
+    megabytes: tuple[int, int]
+    wanted: str | None = None
 
     @abc.abstractmethod
     def probe_network(self):
@@ -114,41 +136,15 @@ class Source(abc.ABC):
         """Returns the folder into which TFDS prepares the data."""
         return data_dir / self.name / self.version
 
-    def ensure_prepared(self, data_dir, archives):
-        """Has TFDS prepare the data in `data_dir` unless it is there.
-
-        Args:
-            data_dir: Folder of prepared data.
-            archives: Folder of archives that the user named, or `None`.
-
-        Returns:
-            The origin of the data, as a phrase.
-
-        Raises:
-            DataError: For archives missing or damaged, or a `data_dir` that cannot be written.
-            DownloadFailed: When a download was the only way left, and it failed.
-        """
-        if archives:
-            # Checked even where prepared data makes them needless: what a user names must be right.
-            self.check_archives(archives)
-        if self.prepared_folder(data_dir).exists():
-            return "prepared data"
-        if archives:
-            self._prepare(data_dir, archives)
-            return "prepared from archives"
-        self._download(data_dir)
-        return "downloaded"
-
-    def prepared_or(self, stand_in, data_dir, archives):
+    def prepared_or(self, stand_in, data_dir):
         """The folder of prepared data and their origin; `(None, reason)` for the stand-in.
 
         Args:
             stand_in: whether there is one for data that cannot be downloaded.
             data_dir: folder of prepared data that the user named, if any.
-            archives: folder of archives that the user named, if any.
 
         Raises:
-            DataError: as `ensure_prepared`, and when there is no way to the data.
+            DataError: When there is no way to the data, or `data_dir` cannot be written.
         """
         data_dir = data_folder(data_dir)
         if importlib.util.find_spec("tensorflow") is None:
@@ -156,15 +152,30 @@ class Source(abc.ABC):
             if stand_in:
                 return None, f"{reason}, and no archives were named"
             raise DataError(
-                f"{self.title} cannot be read: {reason}. Install it, or name a folder with "
-                f"{self.wanted} by --archives DIR or KERAS_OVERPARAM_ARCHIVES."
+                f"{self.title} cannot be read: {reason}. Install it{self._or_archives}."
             )
+        if self.prepared_folder(data_dir).exists():
+            return data_dir, "prepared data"
         try:
-            return data_dir, self.ensure_prepared(data_dir, named_archives(archives))
+            self._download(data_dir)
         except DownloadFailed as error:
             if stand_in:
                 return None, f"the download failed with {error}"
-            raise DataError(self.ways_out(data_dir, error)) from error
+            raise DataError(
+                f"{self.title} is not prepared in {data_dir}, and the download failed with "
+                f"{error}: set TFDS_DATA_DIR or --data-dir to prepared data, connect to a network"
+                f"{self._or_archives}."
+            ) from error
+        return data_dir, "downloaded"
+
+    @property
+    def _or_archives(self):
+        """What a user can do besides, as the end of a sentence."""
+        if self.wanted is None:
+            return ""
+        return (
+            f", or name a folder with {self.wanted} by --archives DIR or KERAS_OVERPARAM_ARCHIVES"
+        )
 
     def read(self, data_dir, split):
         """Returns the columns of `split` as a dict of arrays, in the order in which TFDS stored it.
@@ -192,15 +203,6 @@ class Source(abc.ABC):
             "delete that folder and run again."
         )
 
-    def ways_out(self, data_dir, error):
-        """Returns the message on data that cannot be had, with what the user can do."""
-        return (
-            f"{self.title} is not prepared in {data_dir}, no archives were named, and the download "
-            f"failed with {error}: set TFDS_DATA_DIR or --data-dir to prepared data, name a folder "
-            f"with {self.wanted} by --archives DIR or KERAS_OVERPARAM_ARCHIVES, or connect to a "
-            "network."
-        )
-
     def _download(self, data_dir):
         """Downloads and prepares the data, or raises `DownloadFailed` leaving nothing behind."""
         tfds = import_tfds()
@@ -218,8 +220,8 @@ class Source(abc.ABC):
         except failures as error:
             raise DownloadFailed(type(error).__name__) from error
 
-    def _prepare(self, data_dir, archives=None):
-        """Has TFDS write into `data_dir`, from `archives` or, without them, from the network.
+    def _prepare(self, data_dir):
+        """Has TFDS download the data and write them into `data_dir`.
 
         TFDS writes into a folder of its own and renames it at the end, so that an interruption
         leaves no half-written data. Downloads and unpacked files go to a scratch folder: TFDS would
@@ -229,7 +231,7 @@ class Source(abc.ABC):
             data_dir.mkdir(parents=True, exist_ok=True)
             prefix = f"incomplete.{self.name}."
             with tempfile.TemporaryDirectory(prefix=prefix, dir=data_dir) as scratch:
-                self._run_tfds(data_dir, archives, scratch)
+                self._run_tfds(data_dir, scratch)
         except OSError as error:
             if not _is_local(error):
                 raise
@@ -241,13 +243,25 @@ class Source(abc.ABC):
             with contextlib.suppress(OSError):
                 (data_dir / self.name).rmdir()  # after a failure TFDS leaves it behind, empty
 
-    def _run_tfds(self, data_dir, archives, scratch):
+    def _run_tfds(self, data_dir, scratch):
         tfds = import_tfds()
         config = tfds.download.DownloadConfig(
-            manual_dir=archives, extract_dir=Path(scratch) / "extracted", try_download_gcs=False
+            extract_dir=Path(scratch) / "extracted", try_download_gcs=False
         )
-        # TFDS prints its messages; the progress bars go to stderr and stay.
-        with contextlib.redirect_stdout(io.StringIO()), impatient():
+        download, prepared = self.megabytes
+        print(
+            f"{self.title} is downloaded ({download} MB) and prepared ({prepared} MB) in "
+            f"{data_dir}; another folder is named by --data-dir or TFDS_DATA_DIR.",
+            file=sys.stderr,
+        )
+        tfds.disable_progress_bar()  # up to six of them
+        written = (Path(scratch), data_dir / self.name)
+        # TFDS prints its messages.
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            growing(written, download + prepared, self.title),
+            impatient(),
+        ):
             self.builder(data_dir).download_and_prepare(
                 download_dir=scratch, download_config=config
             )

@@ -1,12 +1,14 @@
 """Tables of the models that convert and of those that do not, from the zoo's report."""
 
 import re
+import statistics
 
 from presenting.tables import markdown_table
 from publishing.benchmark_tables import circumstances
 from running.records import read_json
 
 LIBRARIES = ("Keras", "KerasHub")
+ROUNDING = 1e-6  # relative, of outputs in float32, of a model that magnifies none
 WAYS = ("refused", "failed")
 NAMES = re.compile(r"'[^']*'(, '[^']*')*")  # of layers, in a reason: what differs between models
 
@@ -48,12 +50,19 @@ def _summary(library, models):
         return ""
     converted = [model for model in of_it if is_converted(model)]
     saved = sum("difference_loaded" in model for model in converted)
-    names = [f"difference_{way}" for way in ("overparameterized", "collapsed")]
-    largest = max((model[name] for model in converted for name in names), default=0.0)
+    ratios = [_difference(model) / max(model["difference_moved"], ROUNDING) for model in converted]
     return (
         f"- {library}: {len(converted)} of {len(of_it)} models convert; outputs differ by at most "
-        f"{largest:.0e} of the largest; {saved} can be saved and loaded while overparameterized."
+        f"{max(ratios, default=0.0):.1f} times what moving the last digits of the weights does, or "
+        f"{ROUNDING:.0e} of the largest output where that is more (median: "
+        f"{statistics.median(map(_difference, converted)):.0e} of the largest output); {saved} can "
+        "be saved and loaded while overparameterized."
     )
+
+
+def _difference(model):
+    """The larger difference of a model's outputs, there and back."""
+    return max(model[f"difference_{way}"] for way in ("overparameterized", "collapsed"))
 
 
 def _converted(report):
@@ -64,6 +73,7 @@ def _converted(report):
         f"Parameters: original, depth {report['depth']}",
         "Kernels factored (of the parameters in kernels)",
         "Largest difference of outputs: there, back, loaded",
+        "When last digits of its weights are moved",
         "Loss before each of two steps",
     ]
     below = (
@@ -82,6 +92,7 @@ def _row(model):
         f"{model['kernels_factored']} of {model['kernels']} ({model['share_of_kernels']:.0%})",
         f"{model['difference_overparameterized']:.0e}, {model['difference_collapsed']:.0e}, "
         f"{loaded}",
+        f"{model['difference_moved']:.0e}",
         ", ".join("not finite" if loss is None else f"{loss:.4g}" for loss in model["losses"]),
     ]
 
