@@ -191,6 +191,8 @@ class FactorMonitor(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         if not (isinstance(update_freq, str) and update_freq == "epoch"):
+            if isinstance(update_freq, str):
+                raise refusal("update_freq", 'a positive integer or "epoch"', update_freq)
             update_freq = positive_integer("update_freq", update_freq)
         if not (log_dir is None or isinstance(log_dir, (str, os.PathLike))):
             raise refusal("log_dir", "a path or None", log_dir)

@@ -559,7 +559,8 @@ def _kind(loss: Any) -> Kind:
         if any(loss is item or type(loss) is item for item in known):
             return kind
     wanted = (
-        "a power, an `LpLoss`, a mean squared error, a categorical cross-entropy (sparse or not), "
+        'a power, "mse", "cross_entropy", an `LpLoss`, a mean squared error, a categorical '
+        "cross-entropy (sparse or not), "
         "or a compiled model with one of these"
     )
     raise refusal("loss", wanted, loss)

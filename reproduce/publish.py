@@ -7,16 +7,16 @@ Every number in the pages' generated parts comes from the records in assets/; a 
 figure of arrows is computed, which takes a minute.
 """
 
-import argparse
 import os
 from pathlib import Path
 
 from publishing import assets
+from running.options import command_parser
 
 
 def parse(arguments=None):
     """Options of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = command_parser(__doc__)
     parser.add_argument("--runs", help="folder of finished runs to take over first")
     options = parser.parse_args(arguments)
     if options.runs is not None and not os.path.isdir(options.runs):

@@ -8,11 +8,11 @@ is trained, and the same records give the same page. Your own runs are on it onc
 given `--publish`, or publish.py took them over.
 """
 
-import argparse
 from pathlib import Path
 
 from publishing import assets
 from running import records
+from running.options import command_parser
 
 
 def html():
@@ -35,9 +35,7 @@ def html():
 
 def parse(arguments=None):
     """Options of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument("--output", type=Path, default="runs/report.html", help="(%(default)s)")
     options = parser.parse_args(arguments)
     if options.output.is_dir():

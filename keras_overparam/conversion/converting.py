@@ -125,7 +125,7 @@ def overparameterize(
     )
     new = _copied(model, copier, report)
     if not copier.replaced:
-        raise _none_chosen(model)
+        raise _none_chosen(model, layers)
     _check_each_chooses(layers, model)
     if _warn_of_truncation(copier.replaced):  # what else may differ is seen at full width
         overparameterize(model, depth, None, layers, factorization, inputs=inputs)
@@ -211,30 +211,44 @@ def _chooser(layers: Choice | Sequence[Choice] | None) -> Callable[[Layer], bool
     )
 
 
-def _none_chosen(model: Layer) -> ValueError:
+def _none_chosen(model: Layer, layers: Choice | Sequence[Choice] | None) -> ValueError:
+    candidates = _candidates(model)
+    if candidates:
+        return ValueError(
+            f"No layer of {model.name!r} is one that `layers` chooses and that can be factored. "
+            f"There are {_names(candidates)}. Received: layers={layers!r}"
+        )
     found = all_layers(model)
-    classes = ", ".join(sorted({type(layer).__name__ for layer in found}))
     if any(isinstance(layer, (FactoredKernel, FactoredMultiHeadAttention)) for layer in found):
         what = "To factor anew what is factored already, collapse() it first."
     else:
         names = ", ".join(sorted(kind.__name__ for kind in FACTORED))
         what = f"What can be is {names} and MultiHeadAttention, not classes derived from them."
+    classes = ", ".join(sorted({type(layer).__name__ for layer in found}))
     return ValueError(
-        f"No layer of {model.name!r}, a {type(model).__name__}, is one that `layers` chooses and "
-        f"that can be factored. {what} Its layers are of the classes {classes}."
+        f"No layer of {model.name!r}, a {type(model).__name__}, can be factored. {what} Its layers "
+        f"are of the classes {classes}."
     )
+
+
+def _candidates(model: Layer) -> list[Layer]:
+    """The layers of a model that can be factored."""
+    kinds = (*FACTORED, keras.layers.MultiHeadAttention)
+    return [layer for layer in all_layers(model) if type(layer) in kinds]
+
+
+def _names(layers: Sequence[Layer]) -> str:
+    return ", ".join(repr(layer.name) for layer in layers)
 
 
 def _check_each_chooses(layers: Choice | Sequence[Choice] | None, model: Layer) -> None:
     """Refuse what is in a list of choices, and chooses nothing."""
-    kinds = (*FACTORED, keras.layers.MultiHeadAttention)
-    candidates = [layer for layer in all_layers(model) if type(layer) in kinds]
+    candidates = _candidates(model)
     for choice in layers if isinstance(layers, (list, tuple)) else ():
         if not any(map(_chooser(choice), candidates)):
-            names = ", ".join(repr(layer.name) for layer in candidates)
             raise ValueError(
                 f"Each of `layers` must choose a layer of {model.name!r} that can be factored: "
-                f"{names}. Received: {choice!r} among them"
+                f"{_names(candidates)}. Received: {choice!r} among them"
             )
 
 

@@ -4,15 +4,22 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_overparam.checks import refusal
 from keras_overparam.optimizers import EndToEnd
 from keras_overparam.typing import Array, Config
+
+NAMES = ("adadelta", "adagrad", "adam", "adamax", "lion", "nadam", "rmsprop", "sgd")  # Keras's
 
 
 def rate_one(
     optimizer: str | keras.optimizers.Optimizer,
 ) -> tuple[keras.optimizers.Optimizer, int | None]:
     """An optimizer's like with learning rate one, and the depth of the rule (None without)."""
-    optimizer = keras.optimizers.get(optimizer)
+    try:
+        optimizer = keras.optimizers.get(optimizer)
+    except (ValueError, KeyError) as error:
+        names = ", ".join(map(repr, NAMES))
+        raise refusal("optimizer", f"a Keras optimizer or one of {names}", optimizer) from error
     rule_depth: int | None = None
     config = optimizer.get_config()
     if isinstance(optimizer, EndToEnd):

@@ -104,8 +104,10 @@ def load_gas(gas, data_dir=None, archives=None, target="standardized"):
         target: As for `load_ethanol`.
 
     Raises:
-        DataError: For an archive without the gas; also as for `load_ethanol`.
+        DataError: For an unknown gas, or an archive without it; also as for `load_ethanol`.
     """
+    if gas not in GASES:
+        raise DataError(f"`gas` must be one of {GASES}. Received: gas={gas!r}")
     return _load_gas_sensor(False, data_dir, archives, target, gas)
 
 

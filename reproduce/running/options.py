@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import difflib
 import typing
 
 # Sizes that TensorFlow counts with; numbers whose squares float32 can hold.
@@ -116,11 +117,23 @@ def add_seeds(group, default):
     add_several(group, "seeds", default=default, type=seed, metavar="SEED")
 
 
+class Parser(argparse.ArgumentParser):
+    """Says of an option that there is not which one there is instead."""
+
+    def parse_args(self, arguments=None, namespace=None):
+        """The options; an error of any that is not known."""
+        options, unknown = self.parse_known_args(arguments, namespace)
+        if unknown:
+            given = unknown[0].partition("=")[0]
+            near = difflib.get_close_matches(given, self._option_string_actions, 1)
+            meant = f"; did you mean {near[0]}?" if near else "; --help lists what there is"
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
+        return options
+
+
 def command_parser(doc):
     """A parser of the options of a script, which its docstring describes."""
-    return argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    return Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def add_data_options(parser, datasets=("auto", "mnist", "digits"), archives="four MNIST archives"):
