@@ -6,12 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import first_hour
 import gpu
 import keras
 import numpy as np
 import pytest
 import start_up
 from linear_task import Task, multiply
+
+from publishing import first_hour_table
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = {
@@ -96,6 +99,24 @@ def test_start_up(tmp_path, monkeypatch):
     assert all(row["median"] > 0 for row in (*times, a, b, c))
     assert ratio["median"] == pytest.approx(times[1]["median"] / times[0]["median"], rel=1e-2)
     assert ratio["modules"] > len(ratio["modules_of_others"]) > 0
+
+
+def test_a_first_hour(monkeypatch, tmp_path):
+    say = "print('here:', __import__('os').getcwd()); raise SystemExit(3)"
+    (tmp_path / "file").touch()
+    author = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+    for command in (["init", "-q"], ["add", "."], [*author, "commit", "-qm", "one"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    monkeypatch.setattr(first_hour, "ROOT", tmp_path)
+    monkeypatch.setattr(first_hour, "STEPS", {"a step": [sys.executable, "-c", say]})
+    output = tmp_path / "hour.json"
+    first_hour.main(["--output", str(output)])
+    (hour,) = json.loads(output.read_text())["hours"]
+    clone, step = hour["steps"]
+    assert (clone["status"], step["status"]) == (0, 3)
+    assert step["lines"] == {"number": 1, "last": ["here: ."]}
+    assert step["wall"] > 0 < step["cpu"]
+    assert "a step: " in first_hour_table.first_hour(output)
 
 
 @pytest.mark.slow

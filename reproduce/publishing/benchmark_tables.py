@@ -5,6 +5,7 @@ import re
 
 from presenting.tables import markdown_table
 from publishing.fault_table import fault_table
+from publishing.first_hour_table import first_hour
 from running.records import read_json
 
 ERROR_TARGET = 1e-3  # of `EndToEnd` with a tolerance, relative to the exact rule
@@ -142,6 +143,7 @@ def parts(assets):
         "targets": target_table(assets),
         "training_step": training_table(path("training_step")),
         "growth": growth_table(*growing),
+        "first_hour": first_hour(assets / "first_hour.json"),
         "fault_matrix": fault_table(assets / "fault_matrix.json"),
     }
 
