@@ -106,7 +106,7 @@ SPATIAL = (3, 4, 5)
 CONVOLUTION = {"kernel_size": SMALL, "padding": PADDING, "use_bias": BOOLEAN}
 FILTERS = CONVOLUTION | {"filters": SIZE, "activation": ACTIVATION}
 # To one place, TensorFlow 2.21 ends the process in it (SIGFPE); in float64 it has no 3D kernel,
-# nor one of MaxPooling3D.
+# nor of other pooling over three axes.
 ADAPTIVE = {"output_size": 2, "dtype": "float32"}
 RECURRENT = {"units": SIZE, "return_sequences": BOOLEAN, "go_backwards": BOOLEAN}
 CELLS = [Recipe(f"{name}Cell", (2,), {"units": SIZE}) for name in ("LSTM", "GRU", "SimpleRNN")]
@@ -174,7 +174,8 @@ CHAINED = [
     *_by_rank("DepthwiseConv", CONVOLUTION | {"depth_multiplier": SMALL}, fits=wide(2)),
     *_by_rank("MaxPooling", {"pool_size": SMALL}, fits=wide(2))[:2],
     Recipe("MaxPooling3D", (5,), {"pool_size": SMALL, "dtype": "float32"}, fits=wide(2)),
-    *_by_rank("AveragePooling", {"pool_size": SMALL, "padding": PADDING}, fits=wide(2)),
+    *_by_rank("AveragePooling", {"pool_size": SMALL, "padding": PADDING}, fits=wide(2))[:2],
+    Recipe("AveragePooling3D", (5,), {"pool_size": SMALL, "dtype": "float32"}, fits=wide(2)),
     *_by_rank("GlobalMaxPooling", {"keepdims": BOOLEAN}),
     *_by_rank("GlobalAveragePooling", {"keepdims": BOOLEAN}),
     *_by_rank("AdaptiveAveragePooling", ADAPTIVE, fits=wide(2)),
