@@ -5,14 +5,17 @@ from pathlib import Path
 
 from keras_overparam.event_log import EventLog
 
-COMPARED_BY = {
-    "validation/error_percent": "validation error (%)",
-    "training/objective": "training objective",
+CHARTS = {
+    "Training": {
+        "Objective": ["^training/objective$"],
+        "Validation error (%)": ["^validation/error_percent$"],
+        "Cross-entropy and L2 term": ["^training/(cross_entropy|l2)$"],
+    }
 }
 
 
 def describe(settings, log):
-    """Show what a run is, as a text and as hyperparameters.
+    """Show what a run is, as a text and as hyperparameters, and its curves before others.
 
     Args:
         settings: a frozen dataclass with `model_name`.
@@ -24,7 +27,8 @@ def describe(settings, log):
     lines = [f"{settings.model_name}", "", "| setting | value |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in values.items() if value != ""]
     log.text("settings", "\n".join(lines))
-    log.hparams({"model": settings.model_name} | values, COMPARED_BY)
+    log.hparams({"model": settings.model_name} | values)
+    log.charts(CHARTS)
 
 
 def show_figure(log_dir, name, path):
