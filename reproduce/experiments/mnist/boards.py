@@ -1,6 +1,11 @@
 """What TensorBoard shows of a run beside its curves: settings, hyperparameters, figures."""
 
 import dataclasses
+import os
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 from keras_overparam.event_log import EventLog
@@ -42,3 +47,16 @@ def show_figure(log_dir, name, path):
     log = EventLog(log_dir)
     log.image(name, Path(path).read_bytes())
     log.flush()
+
+
+def opening(output):
+    """The command that opens TensorBoard on the runs of a folder, as a shell takes it.
+
+    `tensorboard` is its name where the shell finds this environment's; else Python starts it.
+    """
+    python = Path(sys.executable)
+    found = shutil.which("tensorboard")
+    ours = found and Path(found).parent == python.parent
+    words = ["tensorboard"] if ours else [str(python), "-m", "tensorboard.main"]
+    words += ["--logdir", str(output)]
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
