@@ -1,5 +1,6 @@
 """What TensorBoard shows of the MNIST scripts' runs, by its own readers; and how it is opened."""
 
+import json
 import os
 import shlex
 import subprocess
@@ -58,7 +59,7 @@ def test_the_objective_comes_first_and_the_spectra_last(provider, request_contex
     from tensorboard.plugins.custom_scalar.custom_scalars_plugin import CustomScalarsPlugin
 
     plugin = CustomScalarsPlugin(TBContext(data_provider=provider, logdir=""))
-    layout = plugin.layout_impl(request_context, "")
+    layout = json.loads(plugin.layout_impl(request_context, ""))
     assert [category["title"] for category in layout["category"]] == [
         "Training",
         "End-to-end rule",
