@@ -135,23 +135,25 @@ class FactorMonitor(keras.callbacks.Callback):
     is no longer finite; an event file that cannot be written is warned of, and training goes on.
 
     Put it beside `keras.callbacks.TensorBoard`, with the same folder; then
-    `tensorboard --logdir logs`. Scalars are grouped by layer and described at their charts; the
-    dashboard "Custom scalars" has them by what they show.
+    `tensorboard --logdir logs`. Each layer is a run of its own, with a colour in the charts that
+    all share; charts are described, and the dashboard "Custom scalars" has them by what they show.
+    Set its smoothing to 0: it draws curves of few points far from them.
 
     Args:
-        log_dir: folder of the logs, in which this callback's run is `factors`; or `None`, to keep
-            `history` only.
+        log_dir: folder of the logs, in which this callback's run is `factors` and a layer's
+            `factors/<layer>`; or `None`, to keep `history` only.
         update_freq: steps between two measurements, or `"epoch"`: at the first step of each.
         layers: regular expression; layers in whose path it is found are shown. By default all.
         largest: number of singular values that have a curve of their own.
         hparams: dictionary of the run's hyperparameters, names to numbers, booleans or strings;
-            with it, TensorBoard's dashboard "HParams" compares the runs below one folder.
+            with it, TensorBoard's dashboard "HParams" compares the trainings below one folder.
 
     Attributes:
         history: list of `{"step": …, "updates": …, "layers": {name: {quantity: number}}}`. What is
             at step t was measured after t updates; the change that is compared with the rule is
             that of the next `updates` of them (1, but for `steps_per_execution`; 0 where training
-            ended). `singular_values` are arrays.
+            ended). `singular_values` are arrays, which it prints in a few words; `summary()` is a
+            table.
 
     Raises:
         ValueError: for arguments out of range and, when training begins, for a model that is not
@@ -170,6 +172,8 @@ class FactorMonitor(keras.callbacks.Callback):
     [0, 10, 20]
     >>> round(monitor.history[0]["layers"]["deep"]["rule/cosine"], 4)
     1.0
+    >>> print(monitor.summary().splitlines()[0])
+    step  layer   norm  effective rank  largest σ  balancedness gap  cosine with rule
 
     Reference:
         Arora, Cohen & Hazan 2018, Theorem 1 and Claims 1 and 2.
@@ -542,7 +546,8 @@ def about(
         "the dashboard *Custom scalars* has the curves by what they show.",
         "",
         f"A curve has a point every {every}. TensorBoard smooths curves, by 0.6 at first, which "
-        "draws one of few points far from them: set *Smoothing* to 0 to see what was measured.",
+        "draws one of few points far from them: set *Smoothing* to 0 to see what was measured. "
+        "Above 40 runs, most dashboards begin with none: *Toggle all runs*.",
         "",
         "| layer | kind | depth | sizes |",
         "|---|---|---|---|",
