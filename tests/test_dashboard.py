@@ -22,7 +22,7 @@ pytestmark = [
 ]
 # What each dashboard must show, as text on the page.
 DASHBOARDS = {
-    "timeseries": ["training/objective", "validation/error_percent", "weights"],
+    "timeseries": ["training", "cross_entropy", "weights"],
     "scalars": ["training/objective", "validation/error_percent", "weights"],
     "custom_scalars": [
         "Training",
