@@ -212,7 +212,7 @@ class FactorMonitor(keras.callbacks.Callback):
                 "FactorMonitor shows factored layers and kernels trained by EndToEnd; the model "
                 f"has {names}. Received: layers={self.layers!r}"
             )
-        self._runs = _run_names([watched.name for watched in self._watched])
+        self._runs = run_names([watched.name for watched in self._watched])
         self._before: Look | None = None
         self._next: float | None = None  # step of the next measurement, once training has begun
         self._possible = 0  # updates that may have been made
@@ -408,8 +408,16 @@ def _numbered(names: Sequence[str], alike: Callable[[str], str] = str) -> list[s
     return found
 
 
-def _run_names(names: Sequence[str]) -> dict[str, str]:
-    """For each layer's name, one that a folder can have on any system, and that no other has."""
+def run_names(names: Sequence[str]) -> dict[str, str]:
+    """The runs of layers in TensorBoard.
+
+    Args:
+        names: the layers'.
+
+    Returns:
+        Dictionary of the layers' names to names that folders can have on any system, and that none
+        takes for one.
+    """
     safe = [re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)[-LONGEST:].strip(".") for name in names]
     safe = [re.sub(RESERVED, r"\1_", name) or "layer" for name in safe]
     return dict(zip(names, _numbered(safe, str.casefold), strict=True))

@@ -13,7 +13,7 @@ import pytest
 from keras import layers, ops
 
 from keras_overparam import EndToEnd, FactoredConv2D, FactoredDense, FactorMonitor, kernels_of
-from keras_overparam.callbacks import DESCRIPTIONS
+from keras_overparam.callbacks import DESCRIPTIONS, run_names
 
 X = np.random.default_rng(0).standard_normal((64, 6)).astype("float32")
 Y = X @ np.random.default_rng(1).standard_normal((6, 3)).astype("float32")
@@ -517,21 +517,34 @@ def test_layers_are_runs_and_have_a_colour_each_in_the_charts_that_they_share(tm
     assert set(found["factors/hidden"]) - set(found["factors/head"]) == {"weights/singular_value/4"}
 
 
-def test_names_that_no_folder_can_have_or_that_some_systems_take_for_one(tmp_path):
-    names = ["..", "Deep", "deep", "a:b", "a*b", "aux", "n" * 300, "слой"]
+def test_names_that_no_folder_can_have_or_that_some_systems_take_for_one():
+    runs = {
+        "..": "layer",
+        "Deep": "Deep",
+        "deep": "deep_1",
+        "a:b": "a_b",
+        "a*b": "a_b_1",
+        "aux": "aux_",
+        "aux.deep": "aux_.deep",
+        "auxiliary": "auxiliary",
+        "n" * 300: "n" * 100,
+        "слой": "____",
+    }
+    assert run_names(list(runs)) == runs
+
+
+def test_layers_whose_names_differ_in_case_only_have_files_of_their_own(tmp_path):
     keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((6,))] + [FactoredDense(3, name=name) for name in names])
+    model = keras.Sequential(
+        [keras.Input((6,)), FactoredDense(4, name="Deep"), FactoredDense(3, name="deep")]
+    )
     model.compile(keras.optimizers.SGD(0.01), "mse")
-    monitor = FactorMonitor(tmp_path)
-    monitor.set_model(model)  # TensorFlow makes models of such names, and does not train them
-    monitor.on_train_begin()
-    monitor.on_train_end()
-    assert list(monitor.history[0]["layers"]) == names
-    assert {path.name for path in tmp_path.iterdir()} == {"factors"}
-    folders = {path.name for path in (tmp_path / "factors").iterdir() if path.is_dir()}
-    assert folders == {"layer", "Deep", "deep_1", "a_b", "a_b_1", "aux_", "n" * 100, "____"}
-    for folder in folders:
-        assert len(read(tmp_path, folder).Tensors("weights/norm")) == 1
+    history = fit(model, FactorMonitor(tmp_path))
+    assert list(history[0]["layers"]) == ["Deep", "deep"]
+    for name, folder in (("Deep", "Deep"), ("deep", "deep_1")):
+        (first, _) = read(tmp_path, folder).Tensors("weights/norm")
+        norm = history[0]["layers"][name]["norm"]
+        assert first.tensor_proto.float_val[0] == pytest.approx(norm)
 
 
 def test_hyperparameters_that_differ_between_runs_are_first(tmp_path):
