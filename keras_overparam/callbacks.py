@@ -3,11 +3,11 @@
 import os
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from numbers import Real
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict
+from typing import Literal, NamedTuple, TypeAlias
 
 import keras
 import numpy as np
@@ -28,6 +28,7 @@ from keras_overparam.factorization import chain_product
 from keras_overparam.holding import all_layers, is_built
 from keras_overparam.kernels import not_built
 from keras_overparam.layers.factored_kernel import FactoredKernel
+from keras_overparam.moments import Moment, Quantities, table
 from keras_overparam.optimizers import EndToEnd, matrix_shape
 from keras_overparam.typing import Array, Float64Array
 
@@ -70,21 +71,14 @@ DESCRIPTIONS = {
 }
 
 BY_RULE = "kernel trained by EndToEnd"
+FACTORS = "factors"  # folder of the run, in the folder of the logs
+GROUP = "weights"  # TensorBoard sorts by name: after "epoch_loss", "training" and "validation"
+LONGEST = 100  # characters of a folder's name
+RESERVED = r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)"  # names of devices on Windows
 SHOWN_BELOW = float(np.finfo("float32").max)  # TensorBoard keeps numbers in float32
 
-
-# By name: floats, but for `singular_values`. A union would have every reader check which it is.
-Quantities: TypeAlias = dict[str, Any]
 Hyperparameters: TypeAlias = Mapping[str, float | bool | str]
 Logs: TypeAlias = Mapping[str, float] | None  # what Keras hands to callbacks
-
-
-class Moment(TypedDict):
-    """What was measured at a step, by the layers' names, and how many updates a change spans."""
-
-    step: int
-    updates: int
-    layers: dict[str, Quantities]
 
 
 class Watched(NamedTuple):
@@ -141,23 +135,25 @@ class FactorMonitor(keras.callbacks.Callback):
     is no longer finite; an event file that cannot be written is warned of, and training goes on.
 
     Put it beside `keras.callbacks.TensorBoard`, with the same folder; then
-    `tensorboard --logdir logs`. Scalars are grouped by layer and described at their charts; the
-    dashboard "Custom scalars" has them by what they show.
+    `tensorboard --logdir logs`. Each layer is a run of its own, with a colour in the charts that
+    all share; charts are described, and the dashboard "Custom scalars" has them by what they show.
+    Set its smoothing to 0: it draws curves of few points far from them.
 
     Args:
-        log_dir: folder of the logs, in which this callback's run is `factors`; or `None`, to keep
-            `history` only.
+        log_dir: folder of the logs, in which this callback's run is `factors` and a layer's
+            `factors/<layer>`; or `None`, to keep `history` only.
         update_freq: steps between two measurements, or `"epoch"`: at the first step of each.
         layers: regular expression; layers in whose path it is found are shown. By default all.
         largest: number of singular values that have a curve of their own.
         hparams: dictionary of the run's hyperparameters, names to numbers, booleans or strings;
-            with it, TensorBoard's dashboard "HParams" compares the runs below one folder.
+            with it, TensorBoard's dashboard "HParams" compares the trainings below one folder.
 
     Attributes:
         history: list of `{"step": …, "updates": …, "layers": {name: {quantity: number}}}`. What is
             at step t was measured after t updates; the change that is compared with the rule is
             that of the next `updates` of them (1, but for `steps_per_execution`; 0 where training
-            ended). `singular_values` are arrays.
+            ended). `singular_values` are arrays, which it prints in a few words; `summary()` is a
+            table.
 
     Raises:
         ValueError: for arguments out of range and, when training begins, for a model that is not
@@ -176,6 +172,8 @@ class FactorMonitor(keras.callbacks.Callback):
     [0, 10, 20]
     >>> round(monitor.history[0]["layers"]["deep"]["rule/cosine"], 4)
     1.0
+    >>> print(monitor.summary().splitlines()[0])
+    step  layer   norm  effective rank  largest σ  balancedness gap  cosine with rule
 
     Reference:
         Arora, Cohen & Hazan 2018, Theorem 1 and Claims 1 and 2.
@@ -204,6 +202,7 @@ class FactorMonitor(keras.callbacks.Callback):
         self.largest = positive_integer("largest", largest)
         self.hparams = _checked_hparams(hparams)
         self.history: list[Moment] = []
+        self._runs: dict[str, str] = {}  # of TensorBoard, by the layers' names
         self._log: EventLog | None = None
 
     def on_train_begin(self, logs: Logs = None) -> None:
@@ -215,12 +214,13 @@ class FactorMonitor(keras.callbacks.Callback):
                 "FactorMonitor shows factored layers and kernels trained by EndToEnd; the model "
                 f"has {names}. Received: layers={self.layers!r}"
             )
+        self._runs = run_names([watched.name for watched in self._watched])
         self._before: Look | None = None
         self._next: float | None = None  # step of the next measurement, once training has begun
         self._possible = 0  # updates that may have been made
         self._per_execution = self.model.steps_per_execution
         if self.log_dir is not None and self._log is None:
-            self._log = EventLog(self.log_dir / "factors")
+            self._log = EventLog(self.log_dir / FACTORS)
             self._describe(self._log)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
@@ -270,6 +270,15 @@ class FactorMonitor(keras.callbacks.Callback):
         if self._log is not None:
             self._log.flush()
 
+    def summary(self) -> str:
+        """What was measured, as a table to print: a line for each layer at each step.
+
+        Returns:
+            Text, with the norm, effective rank, largest singular value, balancedness gap and cosine
+            with the rule of those layers that have them; `history` holds everything.
+        """
+        return table(self.history)
+
     def _next_multiple(self, step: int) -> float:
         if self.update_freq == "epoch":
             return float("inf")
@@ -310,26 +319,27 @@ class FactorMonitor(keras.callbacks.Callback):
         if self._log is not None:
             self._log.begin(now.step)
             for name, quantities in found.items():
-                self._write(self._log, name, quantities, now.step)
+                self._write(self._log, self._runs[name], quantities, now.step)
             self._log.flush()
 
-    def _write(self, log: EventLog, name: str, quantities: Quantities, step: int) -> None:
+    def _write(self, log: EventLog, run: str, quantities: Quantities, step: int) -> None:
         for quantity, value in quantities.items():
             if not np.max(value) <= SHOWN_BELOW:
                 continue
+            tag, text = f"{GROUP}/{quantity}", DESCRIPTIONS[quantity]
             if quantity == "singular_values":
-                text = DESCRIPTIONS[quantity]
-                log.histogram(f"{name}/{quantity}", value, step, text)
+                log.histogram(tag, value, step, text, run)
                 for rank, one in enumerate(value[: self.largest], start=1):
-                    text = DESCRIPTIONS["singular_value"]
-                    log.scalar(f"{name}/singular_value/{rank}", one, step, text)
+                    tag, text = f"{GROUP}/singular_value/{rank}", DESCRIPTIONS["singular_value"]
+                    log.scalar(tag, one, step, text, run)
             else:
-                log.scalar(f"{name}/{quantity}", value, step, DESCRIPTIONS[quantity])
+                log.scalar(tag, value, step, text, run)
 
     def _describe(self, log: EventLog) -> None:
         """What explains the dashboard: a text, charts by what they show, hyperparameters."""
-        log.text("about", about(self._watched, self.model.optimizer, self.hparams))
-        log.charts(charts(self._watched))
+        every = "epoch" if self.update_freq == "epoch" else f"{self.update_freq} updates"
+        log.text("about", about(self._watched, self.model.optimizer, every, self.hparams))
+        log.charts(charts(self._watched, bool(self.hparams)))
         if self.hparams:
             log.hparams(self.hparams)
 
@@ -383,14 +393,36 @@ def watched_kernels(model: keras.Model, layers: str | None = None) -> list[Watch
     ]
 
 
-def _numbered(names: Sequence[str]) -> list[str]:
-    """Names with a number after those that were there before, which makes each one unique."""
-    found: list[str] = []
+def _numbered(names: Sequence[str], alike: Callable[[str], str] = str) -> list[str]:
+    """Names with a number after those that were there before, which makes each one unique.
+
+    Args:
+        names: list of them.
+        alike: function that returns the same of names that count as one.
+    """
+    taken, found = {alike(name) for name in names}, []
+    given: set[str] = set()
     for name in names:
         others = (f"{name}_{number}" for number in count(1))
-        free = (other for other in others if other not in names and other not in found)
-        found.append(next(free) if name in found else name)
+        free = (other for other in others if alike(other) not in taken | given)
+        found.append(next(free) if alike(name) in given else name)
+        given.add(alike(found[-1]))
     return found
+
+
+def run_names(names: Sequence[str]) -> dict[str, str]:
+    """The runs of layers in TensorBoard.
+
+    Args:
+        names: the layers'.
+
+    Returns:
+        Dictionary of the layers' names to names that folders can have on any system, and that none
+        takes for one.
+    """
+    safe = [re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)[-LONGEST:].strip(".") for name in names]
+    safe = [re.sub(RESERVED, r"\1_", name) or "layer" for name in safe]
+    return dict(zip(names, _numbered(safe, str.casefold), strict=True))
 
 
 def optimizers_of(model: keras.Model) -> list[keras.optimizers.Optimizer]:
@@ -440,14 +472,16 @@ def measured(
     singular = vectors[1]
     smallest, largest = preconditioner_extremes(singular, kernel.shape, depth)
     norm = float(np.linalg.norm(kernel))
-    found: Quantities = {
-        "norm": norm,
-        "singular_values": singular,
-        "effective_rank": effective_rank(singular),
-        "preconditioner/largest": largest,
-        "preconditioner/smallest": smallest,
-        "preconditioner/spread": largest / smallest if smallest > 0 else float("inf"),
-    }
+    found = Quantities(
+        {
+            "norm": norm,
+            "singular_values": singular,
+            "effective_rank": effective_rank(singular),
+            "preconditioner/largest": largest,
+            "preconditioner/smallest": smallest,
+            "preconditioner/spread": largest / smallest if smallest > 0 else float("inf"),
+        }
+    )
     if len(factors) > 1:
         found["balancedness_gap"] = relative_balancedness_gap(factors)
     if 1 in kernel.shape:
@@ -465,41 +499,41 @@ def measured(
     return found
 
 
-def charts(watched: Sequence[Watched]) -> dict[str, dict[str, list[str]]]:
-    """The charts of the dashboard "Custom scalars".
+def charts(watched: Sequence[Watched], metrics: bool = False) -> dict[str, dict[str, list[str]]]:
+    """The charts of the dashboard "Custom scalars": one for all layers, whose runs have colours.
 
     Args:
         watched: list of `Watched`.
+        metrics: whether each epoch's metrics are logged.
 
     Returns:
         Dictionary `{category: {chart: [regular expressions of tags]}}`.
     """
 
-    def tags(kernels: Sequence[Watched], quantity: str) -> list[str]:
-        return [f"^{re.escape(kernel.name)}/{quantity}$" for kernel in kernels]
+    def tags(there: object, quantity: str) -> list[str]:
+        return [f"^{GROUP}/{quantity}$"] if there else []
 
-    factored = [one for one in watched if len(one.variables) > 1]
-    one_output = [one for one in watched if 1 in (one.sizes[0][0], one.sizes[-1][1])]
+    factored = any(len(one.variables) > 1 for one in watched)
+    one_output = any(1 in (one.sizes[0][0], one.sizes[-1][1]) for one in watched)
     categories = {
-        "Spectrum of the products": {
-            f"{one.name}: largest singular values": tags([one], r"singular_value/\d+")
-            for one in watched
-        }
-        | {"Effective rank": tags(watched, "effective_rank")},
+        "Training": {"Loss": ["^metrics/(val_)?loss$"] if metrics else []},
         "End-to-end rule": {
             "Cosine of the products' change with the rule's": tags(factored, "rule/cosine"),
             "Relative distance of the two": tags(factored, "rule/distance"),
             "Balancedness gap": tags(factored, "balancedness_gap"),
         },
-        "Preconditioner": {
-            f"{one.name}: largest and smallest eigenvalue": tags(
-                [one], "preconditioner/(largest|smallest)"
-            )
-            for one in watched
-        },
         "Layers of one output": {
             "Adaptive step": tags(one_output, "one_output/adaptive_step"),
             "Momentum's share": tags(one_output, "one_output/momentum_share"),
+        },
+        "Preconditioner": {
+            "Largest eigenvalue": tags(watched, "preconditioner/largest"),
+            "Smallest eigenvalue": tags(watched, "preconditioner/smallest"),
+        },
+        "Spectrum of the products": {
+            "Effective rank": tags(watched, "effective_rank"),
+            "Largest singular value": tags(watched, "singular_value/1"),
+            "Largest singular values": tags(watched, r"singular_value/\d+"),
         },
     }
     # A chart without curves would look like a fault.
@@ -513,12 +547,17 @@ def charts(watched: Sequence[Watched]) -> dict[str, dict[str, list[str]]]:
 def about(
     watched: Sequence[Watched],
     optimizer: keras.optimizers.Optimizer,
+    every: str,
     hparams: Hyperparameters | None = None,
 ) -> str:
     """What the run is, in Markdown: the kernels shown, the optimizer, the hyperparameters."""
     lines = [
-        "Products of matrices, and how they train. Scalars are grouped by layer; the dashboard "
-        "*Custom scalars* has them by what they show.",
+        "Products of matrices, and how they train. Each layer is a run, with a colour of its own; "
+        "the dashboard *Custom scalars* has the curves by what they show.",
+        "",
+        f"A curve has a point every {every}. TensorBoard smooths curves, by 0.6 at first, which "
+        "draws one of few points far from them: set *Smoothing* to 0 to see what was measured. "
+        "Above 40 runs, most dashboards begin with none: *Toggle all runs*.",
         "",
         "| layer | kind | depth | sizes |",
         "|---|---|---|---|",

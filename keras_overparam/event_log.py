@@ -18,7 +18,10 @@ _numbers = itertools.count()  # of the files of this process
 class EventLog:
     """Appends to an event file of its own in a folder, which is one run in TensorBoard.
 
-    The file is open only while `flush` writes to it: a kill at another time costs nothing that was
+    Scalars and histograms can be put into runs below it, each a folder with a file of its own:
+    TensorBoard gives each run a colour, and shows what they have under the same tag in one chart.
+
+    A file is open only while `flush` writes to it: a kill at another time costs nothing that was
     flushed. A file that cannot be written is warned of once; then nothing is written, and training
     goes on.
 
@@ -31,17 +34,19 @@ class EventLog:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         try:
-            from tensorboard.compat.proto.event_pb2 import Event
+            import tensorboard.compat.proto.event_pb2  # noqa: F401 (that it is there)
         except ImportError as error:
             raise ImportError(
                 "Writing for TensorBoard needs its package: `pip install tensorboard`, or pass "
                 "`log_dir=None` to keep measurements in `history` only."
             ) from error
         name = f"{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
-        self.path = Path(folder) / f"events.out.tfevents.{name}"
+        self.folder = Path(folder)
+        self.file = f"events.out.tfevents.{name}"
         self._failed = False
-        self._begun = False
-        self._events = [Event(wall_time=time.time(), file_version="brain.Event:2")]
+        self._mark: list[Any] | None = None  # event of `begin`, for the head of each file
+        self._headed: set[str] = set()  # runs whose files have their head
+        self._events: dict[str, list[Any]] = {}  # by run
 
     def begin(self, step: int) -> None:
         """Have TensorBoard drop what earlier files of the folder hold of a step and later ones.
@@ -52,24 +57,26 @@ class EventLog:
         """
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
-        if not self._begun:
+        if self._mark is None:
             start = SessionLog(status=SessionLog.START)
-            self._events.insert(
-                1, Event(wall_time=time.time(), step=step or NOT_REACHED, session_log=start)
-            )
-        self._begun = True
+            mark = Event(wall_time=time.time(), step=step or NOT_REACHED, session_log=start)
+            self._mark = [mark]
 
-    def scalar(self, tag: str, value: float, step: int, description: str | None = None) -> None:
+    def scalar(
+        self, tag: str, value: float, step: int, description: str | None = None, run: str = ""
+    ) -> None:
         """A number; `description` is shown beside its chart, in Markdown."""
         from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 
-        self._add(scalar_pb(tag, value, description), step)
+        self._add(scalar_pb(tag, value, description), step, run)
 
-    def histogram(self, tag: str, values: Array, step: int, description: str | None = None) -> None:
+    def histogram(
+        self, tag: str, values: Array, step: int, description: str | None = None, run: str = ""
+    ) -> None:
         """The distribution of an array's values."""
         from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 
-        self._add(histogram_pb(tag, values, description=description), step)
+        self._add(histogram_pb(tag, values, description=description), step, run)
 
     def text(self, tag: str, markdown: str, step: int = 0) -> None:
         """A text in Markdown."""
@@ -108,23 +115,14 @@ class EventLog:
         size = [str(int.from_bytes(png[i : i + 4], "big")).encode() for i in (16, 20)]
         self._add_strings(tag, [*size, png], create_summary_metadata(None, None), step)
 
-    def hparams(
-        self,
-        values: Mapping[str, float | bool | str],
-        compared_by: Mapping[str, str] | None = None,
-    ) -> None:
-        """Hyperparameters of the run, and what the dashboard "HParams" compares runs by.
+    def hparams(self, values: Mapping[str, float | bool | str]) -> None:
+        """Hyperparameters of the run: names to numbers, booleans or strings.
 
-        Args:
-            values: names to numbers, booleans or strings.
-            compared_by: tags of scalars to their titles in the dashboard.
+        TensorBoard finds out itself which of them differ between the runs, and shows these first,
+        unless a run's file lists hyperparameters and metrics as an experiment's: so none does.
         """
         from tensorboard.plugins.hparams import summary_v2  # `api` would import TensorFlow
 
-        if compared_by:
-            names = [summary_v2.HParam(name) for name in values]
-            metrics = [summary_v2.Metric(tag, display_name=t) for tag, t in compared_by.items()]
-            self._add(summary_v2.hparams_config_pb(names, metrics), 0)
         self._add(summary_v2.hparams_pb(values), 0)
 
     def _add_strings(self, tag: str, values: list[bytes], metadata: Any, step: int) -> None:
@@ -138,30 +136,42 @@ class EventLog:
         tensor = TensorProto(dtype="DT_STRING", string_val=values, tensor_shape=shape)
         self._add(Summary(value=[Summary.Value(tag=tag, tensor=tensor, metadata=metadata)]), step)
 
-    def _add(self, summary: Any, step: int) -> None:
+    def _add(self, summary: Any, step: int, run: str = "") -> None:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         # TensorFlow, where it is there, has a class of its own for the same message.
         summary = Summary.FromString(summary.SerializeToString())
-        self._events.append(Event(wall_time=time.time(), step=step, summary=summary))
+        event = Event(wall_time=time.time(), step=step, summary=summary)
+        self._events.setdefault(run, []).append(event)
 
     def flush(self) -> None:
-        """Append what there is to the file."""
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
-        events, self._events, self._begun = self._events, [], True
+        """Append what there is to the files."""
+        events, self._events = self._events, {}
+        self._mark = self._mark or []
         if self._failed:
             return
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab") as file:
-                for event in events:
-                    RecordWriter(file).write(event.SerializeToString())
+            for run, its_events in events.items():
+                self._append(run, its_events)
         except OSError as error:
             self._failed = True
             warnings.warn(
-                f"{self.path} cannot be written ({error.strerror or error}); training goes on, and "
-                "TensorBoard shows nothing after this.",
+                f"{error.filename or self.folder} cannot be written ({error.strerror or error}); "
+                "training goes on, and TensorBoard shows nothing after this.",
                 stacklevel=4,
             )
+
+    def _append(self, run: str, events: Sequence[Any]) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        if run not in self._headed:
+            version = Event(wall_time=time.time(), file_version="brain.Event:2")
+            events = [version, *(self._mark or []), *events]
+        path = self.folder / run / self.file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            for event in events:
+                RecordWriter(file).write(event.SerializeToString())
+        self._headed.add(run)

@@ -35,7 +35,7 @@ def main(arguments=None):
     """Run the command line."""
     options = parse(arguments)
     with command("mnist_rates.py"):
-        from experiments.mnist import claims, figures, job, results
+        from experiments.mnist import boards, claims, figures, job, results
         from experiments.mnist.tuning import tuned
 
         output, data = prepare(options, load_images)
@@ -47,6 +47,7 @@ def main(arguments=None):
         figures.draw_rates(groups, output / "rates.png", data.notice)
         print("\n" + claims.table(results.summarize_tuned(groups)))
         print(f"\nFigure: {output / 'rates.png'}")
+        print(f"Look at the runs: {boards.opening(output)}")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def main(arguments=None):
     """Run the command line."""
     options = parse(arguments)
     with command("other_networks.py"):
-        from experiments.mnist import job, other_figures, other_results
+        from experiments.mnist import boards, job, other_figures, other_results
         from experiments.mnist.tuning import tuned_with_scale
 
         output, data = prepare(options, load_images)
@@ -49,6 +49,7 @@ def main(arguments=None):
             other_figures.draw_networks(found, output / "networks.png", data.notice)
             print("\n" + other_results.table(other_results.summary(found)))
             print(f"\nFigure: {output / 'networks.png'}")
+        print(f"Look at the runs: {boards.opening(output)}")
 
 
 if __name__ == "__main__":

@@ -173,13 +173,13 @@ def test_tensorboard_logs_hold_the_scalars(undisturbed):
         "training/l2",
         "validation/error_percent",
         "settings",
-        "_hparams_/experiment",
+        "custom_scalars__config__",
         "_hparams_/session_start_info",
     }
     assert [event.step for event in events.Tensors("validation/error_percent")] == [4, 8, 12]
-    factors = EventAccumulator(str(folder / training.LOGS / "factors"))
+    factors = EventAccumulator(str(folder / training.LOGS / "factors" / "dense1"))
     factors.Reload()
-    assert [event.step for event in factors.Tensors("dense1/norm")] == [0, 4, 8, 12]
+    assert [event.step for event in factors.Tensors("weights/norm")] == [0, 4, 8, 12]
 
 
 def test_an_output_folder_that_cannot_be_written_is_one_sentence(data, tmp_path):

@@ -1,8 +1,11 @@
 """FactorMonitor: what it measures is what is there, and training does not notice it."""
 
 import builtins
+import copy
 import math
+import pickle
 import re
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -10,7 +13,7 @@ import pytest
 from keras import layers, ops
 
 from keras_overparam import EndToEnd, FactoredConv2D, FactoredDense, FactorMonitor, kernels_of
-from keras_overparam.callbacks import DESCRIPTIONS
+from keras_overparam.callbacks import DESCRIPTIONS, run_names
 
 X = np.random.default_rng(0).standard_normal((64, 6)).astype("float32")
 Y = X @ np.random.default_rng(1).standard_normal((6, 3)).astype("float32")
@@ -173,6 +176,34 @@ def test_layers_of_the_same_name_are_all_shown(layer):
     assert set(found) == set(names) and set(chosen) == set(names[:3])
     for name, kernel in zip(names, kernels, strict=True):
         assert found[name]["norm"] == pytest.approx(np.linalg.norm(kernel), rel=1e-5)
+
+
+def test_what_was_measured_is_printed_without_its_arrays():
+    monitor = FactorMonitor(None, 5)
+    first, *_, last = fit(deep_model(), monitor)
+    deep = first["layers"]["deep"]
+    largest, smallest = deep["singular_values"][0], deep["singular_values"][-1]
+    text = f"'singular_values': <3 numbers, {largest:.4g} to {smallest:.4g}>"
+    assert text in repr(deep) and text in repr(first) and text in str(monitor.history)
+    assert f"'norm': {deep['norm']:.4g}" in repr(deep)
+    lines = monitor.summary().splitlines()
+    assert [line.split()[0] for line in lines] == ["step", "0", "5", "10", "15", "16"]
+    assert len({len(line) for line in lines}) == 1
+    names = ("norm", "effective_rank", "balancedness_gap", "rule/cosine")
+    norm, rank, gap, cosine = (f"{deep[name]:.4g}" for name in names)
+    assert lines[1].split() == ["0", "deep", norm, rank, f"{largest:.4g}", gap, cosine]
+    assert lines[-1].split()[-1] == "-"  # the last step was not followed by another
+    assert "rule/cosine" not in last["layers"]["deep"]
+
+
+def test_what_was_measured_can_be_copied_and_saved():
+    history = fit(deep_model(), FactorMonitor(None, 5))
+    for again in (copy.deepcopy(history), pickle.loads(pickle.dumps(history))):
+        assert repr(again) == repr(history)
+
+
+def test_a_summary_of_nothing_has_the_columns_names():
+    assert FactorMonitor(None).summary().split() == ["step", "layer"]
 
 
 # When -------------------------------------------------------------------------------------------
@@ -403,10 +434,11 @@ def test_without_tensorboard_it_says_what_to_do(tmp_path, monkeypatch):
 # What TensorBoard reads -------------------------------------------------------------------------
 
 
-def read(folder):
+def read(folder, layer=""):
+    """The monitor's run, or the run of one of its layers."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(folder / "factors"))
+    events = EventAccumulator(str(folder / "factors" / layer))
     events.Reload()
     return events
 
@@ -423,42 +455,114 @@ def layout_of(events):
 
 
 @pytest.fixture(scope="module")
-def events(tmp_path_factory):
+def logged(tmp_path_factory):
     folder = tmp_path_factory.mktemp("logs")
     monitor = FactorMonitor(folder, 5, largest=2, hparams={"rate": 0.01, "start": "balanced"})
-    history = fit(deep_model(), monitor)
-    return read(folder), history
+    return folder, fit(deep_model(), monitor)
 
 
-def test_every_quantity_is_a_described_chart_of_its_layer(events):
-    events, history = events
-    tags = {tag for tag in events.Tags()["tensors"] if tag.startswith("deep/")}
-    numbers = {f"deep/{name}" for name in history[0]["layers"]["deep"]}
-    assert tags == numbers | {"deep/singular_value/1", "deep/singular_value/2"}
+def test_every_quantity_is_a_described_chart(logged):
+    folder, history = logged
+    events = read(folder, "deep")
+    tags = set(events.Tags()["tensors"])
+    numbers = {f"weights/{name}" for name in history[0]["layers"]["deep"]}
+    assert tags == numbers | {"weights/singular_value/1", "weights/singular_value/2"}
     for tag in tags:
         assert events.SummaryMetadata(tag).summary_description
-    steps = [event.step for event in events.Tensors("deep/norm")]
+    steps = [event.step for event in events.Tensors("weights/norm")]
     assert steps == [found["step"] for found in history]
-    (first, *_) = events.Tensors("deep/norm")
+    (first, *_) = events.Tensors("weights/norm")
     assert first.tensor_proto.float_val[0] == pytest.approx(history[0]["layers"]["deep"]["norm"])
 
 
-def test_charts_texts_and_hyperparameters_are_there(events):
+def test_charts_texts_and_hyperparameters_are_there(logged):
     from tensorboard.plugins.hparams import metadata
 
-    events, _ = events
+    events = read(logged[0])
     assert list(layout_of(events)) == [
-        "Spectrum of the products",
+        "Training",
         "End-to-end rule",
         "Preconditioner",
+        "Spectrum of the products",
     ]
     (text,) = events.Tensors("about")[0].tensor_proto.string_val
     assert "| deep | FactoredDense | 2 | 6×3 · 3×3 |" in text.decode()
+    assert "a point every 5 updates" in text.decode()
     content = events.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
     hparams = metadata.parse_session_start_info_plugin_data(content).hparams
     assert hparams["rate"].number_value == 0.01
     assert hparams["start"].string_value == "balanced"
     assert len(events.Tensors("metrics/loss")) == 2
+
+
+def tensorboards(folder):
+    """What TensorBoard's own process knows of a folder of logs."""
+    from tensorboard import context
+    from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
+
+    logs = plugin_event_multiplexer.EventMultiplexer().AddRunsFromDirectory(str(folder)).Reload()
+    return data_provider.MultiplexerDataProvider(logs, str(folder)), context.RequestContext()
+
+
+def test_layers_are_runs_and_have_a_colour_each_in_the_charts_that_they_share(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((6,)), FactoredDense(4, name="hidden"), FactoredDense(3, name="head")]
+    )
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    fit(model, FactorMonitor(tmp_path, 5))
+    provider, request = tensorboards(tmp_path)
+    found = provider.list_scalars(request, experiment_id="", plugin_name="scalars")
+    assert set(found) == {"factors/hidden", "factors/head"}
+    assert set(found["factors/hidden"]) - set(found["factors/head"]) == {"weights/singular_value/4"}
+
+
+def test_names_that_no_folder_can_have_or_that_some_systems_take_for_one():
+    runs = {
+        "..": "layer",
+        "Deep": "Deep",
+        "deep": "deep_1",
+        "a:b": "a_b",
+        "a*b": "a_b_1",
+        "aux": "aux_",
+        "aux.deep": "aux_.deep",
+        "auxiliary": "auxiliary",
+        "n" * 300: "n" * 100,
+        "слой": "____",
+    }
+    assert run_names(list(runs)) == runs
+
+
+def test_layers_whose_names_differ_in_case_only_have_files_of_their_own(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((6,)), FactoredDense(4, name="Deep"), FactoredDense(3, name="deep")]
+    )
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    history = fit(model, FactorMonitor(tmp_path))
+    assert list(history[0]["layers"]) == ["Deep", "deep"]
+    for name, folder in (("Deep", "Deep"), ("deep", "deep_1")):
+        (first, _) = read(tmp_path, folder).Tensors("weights/norm")
+        norm = history[0]["layers"][name]["norm"]
+        assert first.tensor_proto.float_val[0] == pytest.approx(norm)
+
+
+def test_hyperparameters_that_differ_between_runs_are_first(tmp_path):
+    from tensorboard.plugins.hparams import backend_context
+
+    for rate in (0.01, 0.02):
+        hparams = {"a": 1, "b": "same", "rate": rate}
+        fit(deep_model(rate), FactorMonitor(tmp_path / str(rate), hparams=hparams), epochs=1)
+    provider, request = tensorboards(tmp_path)
+    known = backend_context.Context(SimpleNamespace(data_provider=provider, logdir="", flags=None))
+    contents = known.hparams_metadata(request, "")
+    found = known.experiment_from_metadata(request, "", True, contents, [])
+    assert [(one.name, one.differs) for one in found.hparam_infos] == [
+        ("rate", True),
+        ("a", False),
+        ("b", False),
+    ]
+    assert found.metric_infos[0].name.tag == "metrics/loss"
 
 
 @pytest.mark.parametrize("units", [3, 1])
@@ -468,17 +572,18 @@ def test_every_chart_of_the_layout_finds_tags(tmp_path, units, factored):
     if factored:
         model = deep_model(units=units, optimizer=keras.optimizers.SGD(schedule))
     else:
-        model = keras.Sequential([keras.Input((6,)), layers.Dense(units)])
+        model = keras.Sequential([keras.Input((6,)), layers.Dense(units, name="dense")])
         model.compile(EndToEnd(schedule), "mse")
     fit(model, FactorMonitor(tmp_path, 5), y=Y[:, :units])
     events = read(tmp_path)
     layout = layout_of(events)
     assert ("Layers of one output" in layout) == (units == 1)
     assert ("End-to-end rule" in layout) == factored
+    tags = read(tmp_path, "deep" if factored else "dense").Tags()["tensors"]
     for charts in layout.values():
         for patterns in charts.values():
             for pattern in patterns:
-                assert any(re.match(pattern, tag) for tag in events.Tags()["tensors"]), pattern
+                assert any(re.match(pattern, tag) for tag in tags), pattern
     (text,) = events.Tensors("about")[0].tensor_proto.string_val
     assert "| learning_rate | ExponentialDecay(initial_learning_rate=0.01," in text.decode()
 
@@ -503,10 +608,13 @@ def test_tensorboard_shows_a_resumed_training_once(tmp_path, first):
     with pytest.raises(KeyboardInterrupt):
         fit_with(keras.callbacks.LambdaCallback(on_train_batch_end=killed))
     fit_with()
-    shown = plugin_event_accumulator.EventAccumulator(str(tmp_path / "factors")).Reload()
-    steps = [event.step for event in shown.Tensors("deep/norm")]
+    about, deep = (
+        plugin_event_accumulator.EventAccumulator(str(tmp_path / folder)).Reload()
+        for folder in ("factors", "factors/deep")
+    )
+    steps = [event.step for event in deep.Tensors("weights/norm")]
     assert steps == [0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 32]
-    assert [event.step for event in shown.Tensors("about")] == [0, 0]
+    assert [event.step for event in about.Tensors("about")] == [0, 0]
 
 
 class Adversarial(keras.Model):

@@ -81,4 +81,4 @@ def report(settings, output):
         figures.draw_objective(found, output / f"{name}.png", found[0][0].start["data"]["notice"])
         write_text(output / f"{name}.json", to_json(summaries) + "\n")
         print(f"Comparison: {output / name}.png and .json")
-    print(f"Look at the runs: tensorboard --logdir {output}")
+    print(f"Look at the runs: {boards.opening(output)}")
