@@ -11,6 +11,7 @@ import pytest
 import datasets
 import experiments
 from experiments.gas_sensor import figures as sweeps
+from experiments.mnist import other_figures
 from experiments.probe.results import label
 from experiments.vector_field import field, settings
 from presenting import drawing, palette
@@ -120,6 +121,18 @@ def test_rates_that_diverged_are_in_a_strip_of_their_own():
     assert labelled(strip.yaxis) == ["diverged"] and not labelled(strip.xaxis)
     drawing.draw_diverged(axes, [("red", [])])
     assert axes.child_axes == [strip]
+    plt.close(figure)
+
+
+def test_networks_that_diverged_at_every_rate_have_crosses_alone():
+    figure, axes = plt.subplots()
+    axes.set(xscale="log", yscale="log")
+    other_figures._draw_rates(axes, {"none": {0.1: 2.0, 0.2: 1.0}, "all": {0.1: np.nan}})
+    (strip,) = axes.child_axes
+    assert [list(line.get_xdata()) for line in strip.lines] == [[0.1]]
+    assert labelled(axes.xaxis) == ["0.1", "0.2"]
+    filled = [line for line in axes.lines if line.get_fillstyle() == "full"]
+    assert [list(line.get_xdata()) for line in filled] == [[0.2], []]
     plt.close(figure)
 
 

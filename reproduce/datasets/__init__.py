@@ -10,3 +10,8 @@ TITLES = {
     "diabetes": "scikit-learn's diabetes",
     "random": "random matrix",
 }
+
+
+def title_of(name):
+    """A data set's name in the titles of figures; of an unknown one, the name itself."""
+    return TITLES.get(name, name)

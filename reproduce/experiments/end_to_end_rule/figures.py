@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.lines import Line2D
 
-from datasets import TITLES
+from datasets import title_of
 from presenting import palette
 from presenting.drawing import STYLE, WIDTH, finish
 
@@ -84,7 +84,7 @@ def _legends(axes, results):
 
 def _title(results, notice):
     seeds = max(len(result.settings.seeds) for result in results)
-    data = " and ".join(dict.fromkeys(TITLES[result.settings.dataset] for result in results))
+    data = " and ".join(dict.fromkeys(title_of(result.settings.dataset) for result in results))
     text = f"{data}: linear networks (thick) and the end-to-end update rule (thin)"
     if seeds > 1:
         text += f"; median and range of {seeds} seeds"

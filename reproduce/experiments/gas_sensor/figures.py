@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from datasets import TITLES
+from datasets import title_of
 from experiments.gas_sensor.models import DEPTHS, POWERS, label
 from experiments.gas_sensor.results import speed_up
 from presenting import palette
@@ -27,7 +27,7 @@ def draw(experiment, results, path, notice=None):
         figure, title = FIGURES[experiment](results)
         count = len(results[0].settings.seeds)
         shown = "medians" if experiment == "map" else "medians and ranges"
-        data = TITLES[results[0].settings.dataset]
+        data = title_of(results[0].settings.dataset)
         text = f"{data}, {title}; {shown} of {seeds(count)}"
         finish(figure, path, "\n".join(filter(None, [notice, text])), notice)
 

@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from datasets import TITLES
+from datasets import title_of
 from experiments.mnist.results import WINDOW, at_best_rate, rate_grid
 from presenting import palette
 from presenting.drawing import STYLE, WIDTH, draw_diverged, finish
@@ -96,7 +96,7 @@ def _diverged(group):
 def _title(groups, notice):
     seeds = max(len(group) for group in groups)
     shortest = min(len(result.curves["objective"]) for group in groups for result in group)
-    data = TITLES[groups[0][0].settings.dataset]
+    data = title_of(groups[0][0].settings.dataset)
     text = f"{data}, tutorial network; mean over {min(WINDOW, shortest)} steps"
     if seeds > 1:
         text += f", median and range of {seeds} seeds"

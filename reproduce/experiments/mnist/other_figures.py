@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-import datasets
+from datasets import title_of
 from experiments.mnist.figures import POINTS
 from experiments.mnist.other_results import FACTORED, ORIGINAL, at_best, by_model, grid
 from experiments.mnist.other_settings import MODEL_NAMES, TITLES
@@ -39,7 +39,7 @@ def draw_networks(found, path, notice=None):
 
 def _title(networks, notice):
     seeds = len(at_best(networks[0][1][ORIGINAL]))
-    data = datasets.TITLES[networks[0][1][ORIGINAL][0].settings.dataset]
+    data = title_of(networks[0][1][ORIGINAL][0].settings.dataset)
     text = (
         f"{data}: cross-entropy, mean over {WINDOW} steps, at each model's best rate and start "
         f"scale: median and range of {seeds} seeds. Right: one seed, at the best scale; filled: "
@@ -70,7 +70,8 @@ def _draw_rates(axis, grids):
     """Final losses by learning rate, the best one filled; above them, where that diverged."""
     for factored, finals in grids.items():
         rates, losses = np.array([*finals]), np.array([*finals.values()])
-        style, best = _style(factored), losses == np.nanmin(losses)
+        finite, style = np.isfinite(losses), _style(factored)
+        best = losses == losses.min(where=finite, initial=np.inf)
         axis.plot(rates, losses, marker="o", fillstyle="none", **style)
         axis.plot(rates[best], losses[best], "o", color=style["color"])
     draw_diverged(
