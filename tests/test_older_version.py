@@ -4,6 +4,7 @@ The folders in tests/older_version were left by version 0.1.0 before `reproduce/
 few data, finished or killed.
 """
 
+import gzip
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,9 @@ import mnist_cnn
 import other_networks
 import probe
 from experiments.gas_sensor import job
+from experiments.mnist.settings import Settings
+from publishing import assets
+from running import records
 from running.records import Record
 
 LEFT = Path(__file__).parent / "older_version"
@@ -49,6 +53,29 @@ def test_finished_runs_are_found(script, arguments, folder):
     script.main([*arguments, "--output", str(output), "--plot-only"])
     assert list(output.rglob("*.png"))
     assert contents(output) == before
+
+
+def test_an_original_network_is_found_by_its_older_name(tmp_path):
+    settings = Settings()
+    left, new = tmp_path / settings.older_name, tmp_path / settings.run_name
+    assert "product" in left.name and "product" not in new.name
+    published = assets.ROOT / "assets" / "mnist_cnn" / f"{settings.run_name}.jsonl.gz"
+    left.mkdir()
+    (left / "record.jsonl").write_bytes(gzip.decompress(published.read_bytes()))
+    assert records.folder_of(tmp_path, settings) == left
+    before = contents(tmp_path)
+    mnist_cnn.main(["--dataset", "mnist", "--output", str(tmp_path), "--plot-only"])
+    assert (left / "figure.png").exists() and not new.exists()
+    assert contents(tmp_path) == before
+    assert assets.room("mnist").place(left / "record.jsonl") == published
+    new.mkdir()
+    assert records.folder_of(tmp_path, settings) == new
+
+
+def test_published_records_have_the_names_that_their_settings_have():
+    for path in assets.room("mnist").paths:
+        (start,) = Record.at(path).of_kind("start")
+        assert path.name == f"{Settings(**start['settings']).run_name}.jsonl.gz"
 
 
 def test_a_problem_that_was_probed_is_found(folder):

@@ -1,6 +1,7 @@
 """The report has the site's pages of results, is sound, and needs nothing but itself."""
 
 import base64
+import colorsys
 import itertools
 import json
 import re
@@ -9,11 +10,14 @@ import subprocess
 from collections import Counter
 
 import html5lib
+import numpy as np
 import pytest
 
 import report as script
+from presenting import palette
 from publishing import assets, pages, provenance
 
+SITE = assets.ROOT / "docs" / "_static" / "site.css"
 ASSETS, RESULTS = assets.ROOT / "assets", assets.ROOT / "docs" / "results"
 PARTS = assets.rendered()[1]
 TEXT = pages.one_page(RESULTS, PARTS)
@@ -162,6 +166,49 @@ def test_text_has_enough_contrast(scheme):
     for text, below in itertools.product(("text", "quiet", "link"), ("page", "panel")):
         low, high = sorted(luminance(colours[name]) for name in (text, below))
         assert (high + 0.05) / (low + 0.05) >= 4.5, (text, below)
+
+
+STYLES = [path.read_text(encoding="utf-8") for path in (pages.HERE / "page.css", SITE)]
+COLOURS = {
+    colour
+    for table in (palette.DEPTHS, palette.RULES, palette.OPTIMIZERS, palette.NETWORKS)
+    for colour in table.values()
+} | {*palette.TUTORIAL.values(), palette.NEUTRAL, palette.OTHER, palette.OTHER_RULE, "#000000"}
+
+
+def in_the_dark(colour, part):
+    """A colour under `invert(part) hue-rotate(180deg)`, as the standard of filters defines them."""
+    channels = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    inverted = part + channels * (1 - 2 * part)
+    turned = 2 * inverted @ [0.213, 0.715, 0.072] - inverted  # the grey of it stays
+    return "#" + "".join(f"{round(255 * channel):02x}" for channel in turned.clip(0, 1))
+
+
+@pytest.mark.parametrize("style", STYLES, ids=["report", "site"])
+def test_in_the_dark_figures_do_not_glare_and_keep_contrast_and_hues(style):
+    dark = re.search(r"@media screen and \(prefers-color-scheme: dark\) \{\n(.*?)\n\}", style, re.S)
+    selector, part = re.search(
+        r"(.*) \{ filter: invert\(([\d.]+)\) hue-rotate\(180deg\); \}", dark[1]
+    ).groups()
+    assert "img" in selector and "figure" in selector
+    ground = in_the_dark("#ffffff", float(part))
+    assert luminance(ground) < 0.02
+    for colour in COLOURS:
+        seen = in_the_dark(colour, float(part))
+        assert (luminance(seen) + 0.05) / (luminance(ground) + 0.05) >= 3, colour
+        (hue, _, chroma), (now, _, _) = (
+            colorsys.rgb_to_hls(*(int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)))
+            for c in (colour, seen)
+        )
+        assert chroma < 0.02 or abs((now - hue + 0.5) % 1 - 0.5) < 0.05, colour
+
+
+@pytest.mark.parametrize("style", STYLES, ids=["report", "site"])
+def test_figures_are_as_wide_as_a_telephone_at_most(style):
+    rules = re.findall(r"(?:^|[{},;])\s*([^{}@;]*\bfigure\b[^{}]*)\{([^}]*)\}", style)
+    assert rules
+    for _, body in rules:
+        assert not re.search(r"min-width|overflow|max-width: none|\bwidth: \d+(rem|px)", body)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ DEPTHS = {1: "#0072B2", 2: "#D55E00", 3: "#009E73", 4: "#E69F00", 8: "#CC79A7"}
 # The rule at a depth, drawn on top of the networks of that depth.
 RULES = {1: "#002F4A", 2: "#662D00", 3: "#004D38", 4: "#6B4A00", 8: "#6B2A4E"}
 OTHER, OTHER_RULE = "#999999", "#444444"  # of any other depth
-OPTIMIZERS = {"adagrad": "#56B4E9", "adadelta": "#000000", "adadelta_tf1": "#000000"}
+OPTIMIZERS = {"adagrad": "#56B4E9", "adadelta": "#000000", "adadelta_tf1": "#882255"}
 # The tutorial network, by what the L2 term acts on: one matrix is depth 1, two are depth 2.
 TUTORIAL = {
     ("original", "product"): DEPTHS[1],

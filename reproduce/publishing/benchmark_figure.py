@@ -41,7 +41,8 @@ def draw(report, path, notice=None):
             panel.set_title(text, fontsize=8)
         key.axis("off")
         key.legend(*panels[0].get_legend_handles_labels(), loc="center", fontsize=9)
-        text = f"One training step of a square layer; {report['device']}, {report['dtype']}"
+        machine = f"{report['device']}, {report['dtype']}"
+        text = f"One training step of a square layer on random data; {machine}"
         finish(figure, path, "\n".join(filter(None, [notice, text])), notice)
 
 

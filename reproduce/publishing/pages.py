@@ -136,9 +136,8 @@ def figure(argument, body, env):
         raise ValueError(f"{path} is damaged ({error}); draw it again.") from error
     uri = "data:image/png;base64," + base64.b64encode(content).decode("ascii")
     return (
-        f'<figure id="figure-{path.stem}">\n<div class="scroll" role="group" tabindex="0" '
-        f'aria-label="{path.stem.replace("_", " ")}">'
-        f'<img src="{uri}" width="{width}" height="{height}" alt="{escape(alt)}"></div>\n'
+        f'<figure id="figure-{path.stem}">\n'
+        f'<img src="{uri}" width="{width}" height="{height}" alt="{escape(alt)}">\n'
         f"<figcaption>{rendered(caption, env)}</figcaption>\n</figure>\n"
     )
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-from pathlib import Path
 
 from datasets.sources import DataError
 from running import records
@@ -89,4 +88,4 @@ def recorded(options, datasets, settings_of):
 
 def folder_of(options, settings):
     """Folder of a run."""
-    return Path(options.output) / settings.run_name
+    return records.folder_of(options.output, settings)

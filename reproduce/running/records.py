@@ -181,6 +181,19 @@ def settings_digest(settings, by_name=False):
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
+def folder_of(output, settings):
+    """Folder of a run: by its name, or by `older_name` where an older version has left it there.
+
+    Args:
+        output: folder of the runs.
+        settings: of the run.
+    """
+    folder, older = Path(output) / settings.run_name, getattr(settings, "older_name", None)
+    if older and not folder.exists() and (folder.parent / older).exists():
+        return folder.parent / older
+    return folder
+
+
 def elsewhere(backend):
     """What the name of a run says of its backend: nothing of the usual one."""
     return "" if backend == USUAL_BACKEND else f"-{backend}"

@@ -4,8 +4,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.lines import Line2D
 
+from datasets import title_of
 from presenting import palette
-from presenting.drawing import STYLE, WIDTH, finish, plain_log_ticks
+from presenting.drawing import STYLE, WIDTH, finish
 
 DASHES = ("-", (0, (2.5, 1.2)))  # of the narrowest and the widest network
 STARTS = ("balanced", "independent")
@@ -32,6 +33,7 @@ def draw(results, path, notice=None):
             for axis, start in zip(row, STARTS, strict=True):
                 _draw_panel(axis, group, start)
                 axis.set_title(f"{group[0].name}, {start} start", fontsize=8)
+                axis.tick_params(labelleft=True)
                 axis.set_xlabel(f"iteration (rate {group[0].settings.learning_rate:g})")
         _legends(axes, results)
         finish(figure, path, _title(results, notice), notice)
@@ -45,7 +47,6 @@ def _draw_panel(axis, group, start):
     axis.margins(x=0)
     low, high = axis.get_ylim()
     axis.set_ylim(low, 1.15 * high)
-    plain_log_ticks(axis.yaxis)
 
 
 def _draw_result(axis, result):
@@ -83,7 +84,8 @@ def _legends(axes, results):
 
 def _title(results, notice):
     seeds = max(len(result.settings.seeds) for result in results)
-    text = "Linear networks (thick) and the end-to-end update rule (thin)"
+    data = " and ".join(dict.fromkeys(title_of(result.settings.dataset) for result in results))
+    text = f"{data}: linear networks (thick) and the end-to-end update rule (thin)"
     if seeds > 1:
         text += f"; median and range of {seeds} seeds"
     return "\n".join(filter(None, [notice, text]))

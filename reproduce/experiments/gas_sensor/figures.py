@@ -3,13 +3,14 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
+from datasets import title_of
 from experiments.gas_sensor.models import DEPTHS, POWERS, label
 from experiments.gas_sensor.results import speed_up
 from presenting import palette
-from presenting.drawing import STYLE, WIDTH, finish, plain_log_ticks
+from presenting.drawing import STYLE, WIDTH, draw_diverged, finish
 from presenting.tables import seeds
 
-MARKERS = {1: "s", 2: "o", 3: "^"}
+MARKERS = {1: "s", 2: "o", 3: "^", "adagrad": "D", "adadelta": "v", "adadelta_tf1": "P"}
 DASHES = {"gd": "-", "adam": "--", "adagrad": "-.", "adadelta": "--", "adadelta_tf1": ":"}
 
 
@@ -26,7 +27,8 @@ def draw(experiment, results, path, notice=None):
         figure, title = FIGURES[experiment](results)
         count = len(results[0].settings.seeds)
         shown = "medians" if experiment == "map" else "medians and ranges"
-        text = f"{title}; {shown} of {seeds(count)}"
+        data = title_of(results[0].settings.dataset)
+        text = f"{data}, {title}; {shown} of {seeds(count)}"
         finish(figure, path, "\n".join(filter(None, [notice, text])), notice)
 
 
@@ -45,7 +47,7 @@ def _two_losses(results):
         draw_curves(axis, group, lambda s: f"depth {s.depth}")
         axis.set_title(f"ℓ{power} loss", fontsize=9)
         axis.legend()
-    return figure, "Gradient descent, each depth at its best learning rate"
+    return figure, "gradient descent, each depth at its best learning rate"
 
 
 def _deep(results):
@@ -54,8 +56,9 @@ def _deep(results):
         group = [r for r in results if r.settings.depth == depth]
         draw_curves(axis, group, lambda s: {"near_zero": "near zero"}.get(s.start, "near identity"))
         axis.set_title(f"depth {depth}", fontsize=9)
+        axis.tick_params(labelleft=True)
         axis.legend()
-    return figure, "Very deep linear networks, ℓ4 loss, by start, at best rates"
+    return figure, "ℓ4 loss: very deep linear networks by start, at best rates"
 
 
 def _map(results):
@@ -72,7 +75,7 @@ def _map(results):
         axis.set_title(f"{start} start, norm {results[0].settings.scale:g}", fontsize=9)
     axes[0].set_ylabel("power p of the loss")
     iterations = results[0].settings.iterations
-    return figure, f"Speed-up over depth 1 (blue: faster), {iterations:,} iterations, best rates"
+    return figure, f"speed-up over depth 1 (blue: faster), {iterations:,} iterations, best rates"
 
 
 def _heat(axis, grid):
@@ -85,6 +88,7 @@ def _heat(axis, grid):
     axis.set_xticks(range(len(DEPTHS)), DEPTHS)
     axis.set_yticks(range(len(POWERS)), POWERS)
     axis.set_xlabel("depth")
+    axis.tick_params(labelleft=True)
     axis.grid(False)
 
 
@@ -108,12 +112,10 @@ def _starts(results):
         axis.set_xlabel("end-to-end norm of the start")
         axis.tick_params(labelbottom=True)
     speed.axhline(1, color=palette.DEPTHS[1], linewidth=1)
-    plain_log_ticks(speed.yaxis)
-    plain_log_ticks(final.yaxis)
     key.axis("off")
     key.legend(*final.get_legend_handles_labels(), loc="center", fontsize=9)
     iterations = results[0].settings.iterations
-    return figure, f"Start scale, ℓ4 loss, {iterations:,} iterations of gradient descent"
+    return figure, f"ℓ4 loss, by start scale: {iterations:,} iterations of gradient descent"
 
 
 def _widths(results):
@@ -133,7 +135,7 @@ def _widths(results):
         axis.minorticks_off()
     axes[0].set_ylim(bottom=0)
     axes[0].legend(loc="lower right")
-    return figure, "Hidden width, ℓ4 loss, independent Gaussian weights"
+    return figure, "ℓ4 loss, by hidden width, independent Gaussian weights"
 
 
 def draw_curves(axis, results, name=label):
@@ -155,7 +157,6 @@ def draw_curves(axis, results, name=label):
     low = min(r.curves.min() for r in results)
     _limit(axis, 0.6 * low, 1.6 * start)
     axis.set_xlim(1, results[0].iterations[-1])
-    plain_log_ticks(axis.yaxis)
 
 
 def _limit(axis, low, high):
@@ -165,9 +166,9 @@ def _limit(axis, low, high):
 
 
 def draw_rates(axis, results):
-    """Final loss by learning rate: median over seeds, crosses where that diverged."""
+    """Final loss by learning rate: median over seeds; above it, where that diverged."""
     highest = max(float(np.median(r.curves[:, 0])) for r in results)
-    for index, result in enumerate(results):
+    for result in results:
         style = _style(result.settings)
         finite = np.isfinite(result.final)
         name = {"label": label(result.settings)}
@@ -175,20 +176,17 @@ def draw_rates(axis, results):
         ends = result.losses[finite, :, -1]
         band = {"color": style["color"], "alpha": 0.2, "linewidth": 0}
         axis.fill_between(result.rates[finite], ends.min(axis=1), ends.max(axis=1), **band)
-        marker = {"marker": MARKERS.get(result.settings.depth, "o"), "color": style["color"]}
+        marker = {"marker": _marker(result.settings), "color": style["color"]}
         axis.plot(result.rates[result.best], result.final[result.best], **marker)
-        if not finite.all():
-            place = {"transform": axis.get_xaxis_transform(), "color": style["color"]}
-            crosses = result.rates[~finite]
-            axis.plot(crosses, np.full(len(crosses), 0.97 - 0.04 * index), "x", ms=3, **place)
+    diverged = [(_style(r.settings)["color"], r.rates[~np.isfinite(r.final)]) for r in results]
+    draw_diverged(axis, diverged)
     axis.set(xscale="log", yscale="log", ylabel="final loss")
-    axis.set_xlabel("learning rate (marker: best, ×: diverged)")
+    axis.set_xlabel("learning rate (marker: best)")
     _limit(axis, 0.85 * min(r.final.min() for r in results), 3 * highest)
     shown = np.concatenate(
         [r.rates[~np.isfinite(r.final) | (r.final < 3 * highest)] for r in results]
     )
     axis.set_xlim(0.7 * shown.min(), 1.5 * shown.max())
-    plain_log_ticks(axis.yaxis)
 
 
 def _with_range(axis, x, values, style):
@@ -201,6 +199,10 @@ def _with_range(axis, x, values, style):
     axis.errorbar(np.array(x)[keep], medians[keep], yerr=bars, capsize=2, **style)
 
 
+def _marker(settings):
+    return MARKERS.get(settings.optimizer) or MARKERS.get(settings.depth, "o")
+
+
 def _style(settings):
     colour = palette.OPTIMIZERS.get(settings.optimizer)
     colour = colour or palette.DEPTHS.get(settings.depth, palette.OTHER)
@@ -211,9 +213,9 @@ def _style(settings):
 
 
 FIGURES = {
-    "l4": lambda results: _curves_and_rates(results, "ℓ4 regression"),
+    "l4": lambda results: _curves_and_rates(results, "ℓ4 loss"),
     "l2": _two_losses,
-    "adam": lambda results: _curves_and_rates(results, "Adam, ℓ4 regression"),
+    "adam": lambda results: _curves_and_rates(results, "ℓ4 loss, Adam"),
     "deep": _deep,
     "map": _map,
     "start": _starts,

@@ -3,9 +3,10 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
+from datasets import title_of
 from experiments.mnist.results import WINDOW, at_best_rate, rate_grid
 from presenting import palette
-from presenting.drawing import STYLE, WIDTH, finish, plain_log_ticks
+from presenting.drawing import STYLE, WIDTH, draw_diverged, finish
 
 COLOURS = palette.TUTORIAL
 DASHES = {"original": "-", "overparameterized": "--", ("overparameterized", "factors"): "-."}
@@ -46,10 +47,11 @@ def draw_rates(groups, path, notice=None):
     best = [at_best_rate(group) for group in groups]
     with plt.rc_context(STYLE):
         figure, axes = plt.subplot_mosaic(_below("rates", PANELS[:2]), figsize=(WIDTH, 5.4))
-        for index, group in enumerate(groups):
-            _draw_rate_grid(axes["rates"], group, 0.95 - 0.06 * index)
+        for group in groups:
+            _draw_rate_grid(axes["rates"], group)
+        draw_diverged(axes["rates"], [_diverged(group) for group in groups])
         axes["rates"].set(xscale="log", yscale="log")
-        axes["rates"].set(xlabel="learning rate (×: diverged)")
+        axes["rates"].set(xlabel="learning rate (filled: best, all seeds)")
         axes["rates"].set(ylabel=f"objective, last {WINDOW} steps")
         axes["rates"].legend(loc="lower right")
         for metric, label in PANELS[:2]:
@@ -57,7 +59,6 @@ def draw_rates(groups, path, notice=None):
         rates = sorted({result.settings.learning_rate for group in groups for result in group})
         axes["rates"].set_xticks(rates, [f"{rate:g}" for rate in rates])
         axes["rates"].set_xticks([], minor=True)
-        plain_log_ticks(axes["rates"].yaxis)
         finish(figure, path, _title(best, notice), notice)
 
 
@@ -72,31 +73,31 @@ def _draw_curves(axis, groups, metric, label):
     axis.set_xlabel("training step (64 images each)")
     axis.set_ylabel(label)
     axis.set_yscale("log", nonpositive="mask")
-    plain_log_ticks(axis.yaxis)
 
 
-def _draw_rate_grid(axis, group, height):
-    """One network's final objectives at the first seed; all seeds' at the best rate, filled.
-
-    Rates at which it diverged are crosses at the given height of the axis.
-    """
+def _draw_rate_grid(axis, group):
+    """One network's final objectives at the first seed; all seeds' at the best rate, filled."""
     style = _style(group[0].settings)
     grid = rate_grid(group)
     name = _name(group[0].settings)
     axis.plot(list(grid), list(grid.values()), marker="o", fillstyle="none", label=name, **style)
-    diverged = [rate for rate, objective in grid.items() if not np.isfinite(objective)]
-    if diverged:
-        place = {"transform": axis.get_xaxis_transform(), "color": style["color"]}
-        axis.plot(diverged, [height] * len(diverged), "x", **place)
     for result in at_best_rate(group):
         rate = result.settings.learning_rate
         axis.plot(rate, result.final("objective"), marker="o", color=style["color"])
 
 
+def _diverged(group):
+    """A network's colour, and the rates at which it diverged."""
+    grid = rate_grid(group)
+    rates = [rate for rate, objective in grid.items() if not np.isfinite(objective)]
+    return _style(group[0].settings)["color"], rates
+
+
 def _title(groups, notice):
     seeds = max(len(group) for group in groups)
     shortest = min(len(result.curves["objective"]) for group in groups for result in group)
-    text = f"MNIST tutorial network; mean over {min(WINDOW, shortest)} steps"
+    data = title_of(groups[0][0].settings.dataset)
+    text = f"{data}, tutorial network; mean over {min(WINDOW, shortest)} steps"
     if seeds > 1:
         text += f", median and range of {seeds} seeds"
     return "\n".join(filter(None, [notice, text]))

@@ -9,7 +9,7 @@ from experiments.mnist.settings import Settings
 from experiments.mnist.training import LOGS, train
 from running import commands
 from running import options as opt
-from running.records import to_json, write_text
+from running.records import folder_of, to_json, write_text
 
 
 def runner(options, data, output, distribution=None):
@@ -20,7 +20,7 @@ def runner(options, data, output, distribution=None):
     chief = distribution is None or distribution.is_chief
 
     def run(settings):
-        folder = output / settings.run_name
+        folder = folder_of(output, settings)
         where = folder if chief else f"worker {distribution.worker} of {distribution.workers}"
         print(f"{settings.model_name}, seed {settings.seed}: {where}")
         outcome = train(settings, data, folder, options.again, distribution).outcome()
@@ -66,10 +66,10 @@ def report(settings, output):
         output: folder of the runs.
     """
     output, seeds = Path(output), len({one.seed for one in settings})
-    found = [results.load(output / one.run_name) for one in settings]
+    found = [results.load(folder_of(output, one)) for one in settings]
     found = [found[first : first + seeds] for first in range(0, len(found), seeds)]
     for result in (result for group in found for result in group):
-        folder = output / result.settings.run_name
+        folder = folder_of(output, result.settings)
         path = folder / "figure.png"
         figures.draw_objective([[result]], path, result.start["data"]["notice"])
         boards.show_figure(folder / LOGS, "training", path)

@@ -3,11 +3,12 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
+from datasets import title_of
 from experiments.mnist.figures import POINTS
 from experiments.mnist.other_results import FACTORED, ORIGINAL, at_best, by_model, grid
 from experiments.mnist.other_settings import MODEL_NAMES, TITLES
 from experiments.mnist.results import WINDOW
-from presenting.drawing import STYLE, WIDTH, finish, plain_log_ticks
+from presenting.drawing import STYLE, WIDTH, draw_diverged, finish
 from presenting.palette import NETWORKS
 
 DASHES = dict(zip(NETWORKS, ("-", "--", ":"), strict=True))
@@ -29,26 +30,26 @@ def draw_networks(found, path, notice=None):
         for (network, models), (curves, rates) in zip(networks, axes, strict=True):
             for factored in (ORIGINAL, *FACTORED):
                 _draw_curves(curves, factored, at_best(models[factored]))
-                _draw_grid(rates, factored, models[factored])
             _label(curves, f"{TITLES[network]}: loss (nats)", "training step (64 images each)")
             _label(rates, f"loss, last {WINDOW} steps", "learning rate")
+            _draw_rates(rates, {name: grid(group, axis=0) for name, group in models.items()})
         axes[0, 0].legend()
         finish(figure, path, _title(networks, notice), notice)
 
 
 def _title(networks, notice):
     seeds = len(at_best(networks[0][1][ORIGINAL]))
+    data = title_of(networks[0][1][ORIGINAL][0].settings.dataset)
     text = (
-        f"Cross-entropy, mean over {WINDOW} steps, at each model's best rate and start scale: "
-        f"median and range of {seeds} seeds. Right: one seed, at the best scale; filled: the best."
+        f"{data}: cross-entropy, mean over {WINDOW} steps, at each model's best rate and start "
+        f"scale: median and range of {seeds} seeds. Right: one seed, at the best scale; filled: "
+        "the best."
     )
     return "\n".join(filter(None, [notice, text]))
 
 
 def _label(axis, loss, what):
     axis.set(xscale="log", yscale="log", xlabel=what, ylabel=loss)
-    plain_log_ticks(axis.xaxis)
-    plain_log_ticks(axis.yaxis)
 
 
 def _style(factored):
@@ -65,9 +66,21 @@ def _draw_curves(axis, factored, group):
     axis.fill_between(steps, low, high, color=NETWORKS[factored], alpha=0.2, linewidth=0)
 
 
-def _draw_grid(axis, factored, group):
-    found = {rate: final for rate, final in grid(group, axis=0).items() if np.isfinite(final)}
-    style = _style(factored)
-    axis.plot(list(found), list(found.values()), marker="o", fillstyle="none", **style)
-    best = min(found, key=found.get)
-    axis.plot(best, found[best], marker="o", color=style["color"])
+def _draw_rates(axis, grids):
+    """Final losses by learning rate, the best one filled; above them, where that diverged."""
+    for factored, finals in grids.items():
+        rates, losses = np.array([*finals]), np.array([*finals.values()])
+        finite, style = np.isfinite(losses), _style(factored)
+        best = losses == losses.min(where=finite, initial=np.inf)
+        axis.plot(rates, losses, marker="o", fillstyle="none", **style)
+        axis.plot(rates[best], losses[best], "o", color=style["color"])
+    draw_diverged(
+        axis,
+        [
+            (NETWORKS[factored], [rate for rate, loss in finals.items() if not np.isfinite(loss)])
+            for factored, finals in grids.items()
+        ],
+    )
+    tried = sorted({rate for finals in grids.values() for rate in finals})
+    axis.set_xticks(tried, [f"{rate:g}" for rate in tried])
+    axis.set_xticks([], minor=True)

@@ -4,9 +4,10 @@ from functools import cached_property
 
 from criteria import EPOCHS, TUNING_EPOCHS
 from experiments.mnist import claims, figures, other_figures, other_results, other_settings, results
+from experiments.mnist.settings import Settings
 from experiments.room import Room
 from presenting.tables import verdict_table
-from running.records import read_json, to_indented_json
+from running.records import Record, read_json, to_indented_json
 
 PUBLISHED = {"dataset": "mnist", "init_stddev": 0.1}
 MODELS = [(1, "product"), (2, "product"), (2, "factors")]
@@ -37,7 +38,11 @@ class Published(Room):
         return published and settings["epochs"] in (EPOCHS, TUNING_EPOCHS)
 
     def place(self, path):
-        return super().place(path) or self.others.place(path)
+        """By the name that its settings have now: older versions named folders otherwise."""
+        if place := super().place(path):
+            (start, *_) = Record.at(path).of_kind("start")
+            return place.with_name(f"{Settings(**start['settings']).run_name}.jsonl.gz")
+        return self.others.place(path)
 
     @cached_property
     def results(self):

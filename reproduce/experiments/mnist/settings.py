@@ -52,10 +52,18 @@ class Settings:
     @property
     def run_name(self):
         """A readable folder name that differs whenever the settings do."""
-        digest = settings_digest(self, by_name=True)
         model = "original" if self.depth == 1 else f"depth{self.depth}"
-        what = f"{self.dataset}-{model}-{self.regularize}{elsewhere(self.backend)}"
-        return f"{what}-seed{self.seed}-{digest}"
+        plain = self.depth == 1 and self.regularize == "product"
+        return self._name(model if plain else f"{model}-{self.regularize}")
+
+    @property
+    def older_name(self):
+        """The folder name that version 0.1.0 gave an original network; None of another."""
+        return self._name(f"original-{self.regularize}") if self.depth == 1 else None
+
+    def _name(self, model):
+        digest = settings_digest(self, by_name=True)
+        return f"{self.dataset}-{model}{elsewhere(self.backend)}-seed{self.seed}-{digest}"
 
     def build_network(self, image_shape):
         """The network for images of a shape, with weights drawn for `seed`."""

@@ -6,11 +6,11 @@ import numpy as np
 from experiments.probe.problems import PROBLEMS
 from experiments.probe.results import full_speed_ups, label, within
 from presenting import palette
-from presenting.drawing import STYLE, WIDTH, finish, plain_log_ticks
+from presenting.drawing import STYLE, WIDTH, finish
 
 TITLE = (
-    "Speed-up over depth 1, each depth at its best rate and start. Bars: expected by the probe, "
-    "four cases in five; circles: the full run, filled where that is inside"
+    "Speed-up over depth 1 by data set and loss, each depth at its best rate and start. Bars: "
+    "expected by the probe, four cases in five; circles: the full run, filled where that is inside"
 )
 LEAST = 1e-2  # slower ones are drawn there
 
@@ -35,7 +35,6 @@ def draw(found, path):
         )
         for depth, axis in zip(depths, axes[0], strict=True):
             _draw_depth(axis, depth, [found[name] for name in names])
-        plain_log_ticks(axes[0, 0].xaxis)
         axes[0, 0].set_yticks(range(len(names)), map(label, names))
         axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
         finish(figure, path, TITLE)

@@ -81,10 +81,11 @@ def animate(shown, path, every=2):
 
 def _title(settings):
     return (
-        f"Gradient descent on two weights, ℓ4 regression: each depth at the fastest of "
+        "Random data, ℓ4 regression on two weights: gradient descent, each depth at the fastest of "
         f"{len(settings.rates)} rates,\nthat is, the first to leave {100 * settings.target:g} % of "
         f"the excess loss of zero (+) from all {settings.directions} starts (○).\n"
-        f"★ minimum; a dot every {MARK_EVERY} iterations; the darker an arrow, the longer the step."
+        f"★ minimum; a dot every {MARK_EVERY} iterations; the fainter an arrow, the shorter the "
+        "step."
     )
 
 
@@ -188,7 +189,7 @@ def _draw_speed_ups(axis, shown):
     axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.minorticks_off()
     axis.set_ylim(0.22, 5.5)
-    axis.legend(loc="lower left")
+    axis.legend(loc="upper right")
     count = shown.settings.problems
     _takeaway(
         axis,
@@ -225,8 +226,7 @@ def _draw_loop(axis, shown):
     _takeaway(
         axis,
         f"A closed loop beside zero, depth {depth}",
-        "The field along it: what the straight parts gain\n"
-        "(orange), the arcs give back in part (black).",
+        "The field along it: what the straight parts gain\n(orange), the arcs give back in part.",
     )
 
 
