@@ -10,6 +10,7 @@ names, or downloaded. Takes about ten minutes a commit on two CPU cores; leave t
 
 import argparse
 import os
+import re
 import resource
 import subprocess
 import tempfile
@@ -20,6 +21,7 @@ from turns import ROOT
 
 from running import machine, records
 
+CONTROL = re.compile(r"\x1b\[[\d;]*m|\x08+")  # colours, and going back over what is written anew
 LINES = 6  # of a step's output that are kept, the last ones
 OWN_MODEL = """
 import keras
@@ -51,7 +53,7 @@ print(probe(4, (features, targets), horizon=10_000))
 PYTHON = ".venv/bin/python"
 STEPS = {
     "make an environment": ["python3", "-m", "venv", ".venv"],
-    "install": [".venv/bin/pip", "install", "-q", "-e", ".[reproduce]"],
+    "install": [".venv/bin/pip", "install", "-qq", "-e", ".[reproduce]"],
     "ask for help": [PYTHON, "reproduce/mnist_cnn.py", "--help"],
     "misspell a problem": [PYTHON, "reproduce/probe.py", "--problems", "ethanoll"],
     "read the claims": [PYTHON, "reproduce/claims.py"],
@@ -89,7 +91,8 @@ def taken(command, folder):
 
 def shown(output, folder):
     """What a terminal is left with: how many lines, and the last of them; places are replaced."""
-    lines = [line.rsplit("\r", 1)[-1].rstrip() for line in output.replace("\r\n", "\n").split("\n")]
+    output = CONTROL.sub("", output.replace("\r\n", "\n"))
+    lines = [line.rsplit("\r", 1)[-1].rstrip() for line in output.split("\n")]
     lines = [line.replace(str(folder), ".") for line in lines if line]
     if archives := os.environ.get("KERAS_OVERPARAM_ARCHIVES"):
         lines = [line.replace(archives, "archives") for line in lines]
