@@ -223,7 +223,7 @@ class Draft:
         if not alike:
             return None
         x = self._used(self.draw(st.sampled_from(alike)))
-        return x * 0.5 if self.draw(st.booleans()) else x
+        return x / 2 if self.draw(st.booleans()) else x
 
     def grow(self, steps):
         """Add tensors."""
