@@ -238,7 +238,7 @@ def _candidates(model: Layer) -> list[Layer]:
 
 
 def _names(layers: Sequence[Layer]) -> str:
-    return ", ".join(repr(layer.name) for layer in layers)
+    return ", ".join(f"{layer.name!r} ({type(layer).__name__})" for layer in layers)
 
 
 def _check_each_chooses(layers: Choice | Sequence[Choice] | None, model: Layer) -> None:

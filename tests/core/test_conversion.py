@@ -209,7 +209,7 @@ def test_which_layers(chosen, names):
 
 def test_where_none_is_chosen_it_is_said_why():
     model = stem_body_and_head()
-    with pytest.raises(ValueError, match=r"`layers` chooses .* Conv1D, .* of the classes Conv2D"):
+    with pytest.raises(ValueError, match=r"There are 'stem' \(Conv2D\), .*\.Conv1D'>$"):
         overparameterize(model, layers=layers.Conv1D)
     with pytest.raises(ValueError, match=r"factored already, collapse\(\) it first"):
         overparameterize(overparameterize(model))
