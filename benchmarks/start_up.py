@@ -12,11 +12,10 @@ import argparse
 import importlib.util
 import json
 import os
-import resource
 import subprocess
 import sys
 
-from turns import ROOT, ratio_row, report, row, take_turns
+from turns import ROOT, cpu_of_children, ratio_row, report, row, take_turns
 
 from running.options import positive
 
@@ -80,10 +79,9 @@ class Answer:
 
     def __call__(self):
         """Seconds of CPU time."""
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        before = cpu_of_children()
         subprocess.run(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return cpu_of_children() - before
 
 
 def measure_answers(rounds):

@@ -188,10 +188,10 @@ class FactorMonitor(keras.callbacks.Callback):
         hparams: Hyperparameters | None = None,
     ) -> None:
         super().__init__()
-        if not (isinstance(update_freq, str) and update_freq == "epoch"):
-            if isinstance(update_freq, str):
-                raise refusal("update_freq", 'a positive integer or "epoch"', update_freq)
+        if not isinstance(update_freq, str):
             update_freq = positive_integer("update_freq", update_freq)
+        elif update_freq != "epoch":
+            raise refusal("update_freq", 'a positive integer or "epoch"', update_freq)
         if not (log_dir is None or isinstance(log_dir, (str, os.PathLike))):
             raise refusal("log_dir", "a path or None", log_dir)
         if layers is not None:

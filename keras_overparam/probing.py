@@ -560,8 +560,7 @@ def _kind(loss: Any) -> Kind:
             return kind
     wanted = (
         'a power, "mse", "cross_entropy", an `LpLoss`, a mean squared error, a categorical '
-        "cross-entropy (sparse or not), "
-        "or a compiled model with one of these"
+        "cross-entropy (sparse or not), or a compiled model with one of these"
     )
     raise refusal("loss", wanted, loss)
 

@@ -180,35 +180,28 @@ class _Images(Source):
         name: its name there.
         title: its name in messages.
         megabytes: to download, and once prepared (TFDS's catalogue, 4.9).
+        version: the version to prepare and to read; by default TFDS's own choice.
+        wanted: as `Source` has it.
     """
 
-    version = ""  # TFDS's own
-
-    def __init__(self, name, title, megabytes):
+    def __init__(self, name, title, megabytes, version="", wanted=None):
         self.name, self.title, self.megabytes = name, title, megabytes
+        self.version, self.wanted = version, wanted
 
     def probe_network(self):
         _probe_network()
 
     def builder(self, data_dir):
-        return import_tfds().builder(self.name, data_dir=data_dir)
+        name = ":".join(filter(None, (self.name, self.version)))
+        return import_tfds().builder(name, data_dir=data_dir)
 
     def prepared_folder(self, data_dir):
+        if self.version:
+            return super().prepared_folder(data_dir)
         return Path(self.builder(data_dir).data_dir)
 
 
-class _Mnist(_Images):
-    version = VERSION
-    wanted = "the four archives"
-
-    def builder(self, data_dir):
-        return import_tfds().builder(f"mnist:{VERSION}", data_dir=data_dir)
-
-    def prepared_folder(self, data_dir):
-        return data_dir / self.name / self.version
-
-
-SOURCE = _Mnist("mnist", "MNIST", (12, 21))
+SOURCE = _Images("mnist", "MNIST", (12, 21), VERSION, "the four archives")
 OTHERS = {
     "fashion_mnist": _Images("fashion_mnist", "Fashion-MNIST", (30, 36)),
     "cifar10": _Images("cifar10", "CIFAR-10", (162, 132)),
